@@ -1,0 +1,1 @@
+"""Adversarial attacks: one method or family a file. Found through the entry points `testbed.attacks`."""

@@ -1,0 +1,72 @@
+"""Content digests: what makes two pieces of work the same work.
+
+A digest is BLAKE3 over the canonical JSON of a recipe, printed as 20 characters of lower-case base 32 (100 bits).
+Canonical means: keys sorted, no white space, and one spelling for one value. A whole float is written as a float
+(`1.0`), an integer as an integer, so the caller types its parameters before it asks (8/255 and its decimal are then
+one float). NaN and infinities are refused: a recipe holding one would be a mistake.
+
+Accepted trade-off: 100 bits make an accidental collision impossible in practice, not a deliberate one; the store is
+not a defence against somebody who can write to it.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+LENGTH = 20
+
+
+def canonical(value: Any) -> str:
+    """The one spelling of a recipe made of mappings, sequences, strings, numbers, booleans and None.
+
+    >>> canonical({"b": 8 / 255, "a": (1, 2.0, None)})
+    '{"a":[1,2.0,null],"b":0.03137254901960784}'
+    """
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """The digest of a recipe.
+
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 1, "b": 2.0})
+    True
+    """
+    return digest_bytes(canonical(value).encode())
+
+
+def digest_bytes(data: bytes | memoryview) -> str:
+    """The digest of raw bytes."""
+    return _spell(blake3(data).digest())
+
+
+def digest_file(path: str | Path) -> str:
+    """The digest of a file's bytes, read in parallel through a memory map."""
+    return _spell(blake3(max_threads=blake3.AUTO).update_mmap(path).digest())
+
+
+def _spell(raw: bytes) -> str:
+    return base64.b32encode(raw).decode().lower()[:LENGTH]
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"a recipe holds {value}, which has no canonical form")
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
+        return [_plain(item) for item in value]
+    raise TypeError(f"a recipe holds a {type(value).__name__}, which has no canonical form")

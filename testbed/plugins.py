@@ -1,0 +1,325 @@
+"""Plug-ins: one way from a name in a grid to a thing that runs, for built-ins and user files alike.
+
+A reference is one of
+    pgd                        a name from the entry-point group of its kind (built-ins are found this way too)
+    foolbox:LinfDeepFoolAttack a name inside an adapter entry point (a class whose `adapter` is True)
+    ./my_attack.py:shrink      a function or class in a file; the path is relative to the grid
+    pkg.mod:Shrink             a function or class in an installed module
+
+A plug-in is a frozen dataclass (its fields are the parameters, its other class attributes are facts) or a plain
+function (its keyword-only parameters are the parameters). `read` learns both without executing user code: files and
+modules are parsed with `ast`; only entry points are imported, and the built-in ones import no torch at module level.
+`Plugin.build` executes, and belongs in a job. Workers rebuild a plug-in from its recipe and the source kept in the
+store (`from_recipe`), because a module on the driver's disk does not travel.
+
+What each kind is called with, p standing for its parameters:
+    attack      f(model, x, y, *, p..., rng) -> x_adv, or a dataclass with __call__(model, x, y, *, rng) -> x_adv
+    shift       f(images, *, p..., severity, rng) -> images, or a dataclass with a field `severity` and __call__(images, *, rng)
+    calibrator  dataclass: fit(logits, labels, *, features=None, unlabelled=None), probs(logits, *, features=None), state(), restore(state)
+    detector    dataclass: fit(outputs), score(outputs), state(), restore(state)
+    dataset     dataclass: sizes(), spec(), load(split)
+    model       f(spec, *, p...) -> torch module, or a dataclass with build(spec)
+    metric      dataclass: __call__(...) by what it `needs`
+`rng` is a `testbed.seeding.Rng`. An attack that asks for `generator` (a torch one) instead is batch-coupled.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib.util
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Final
+
+from testbed.digest import digest_bytes
+from testbed.errors import MissingExtra, UsageError, nearest
+
+KINDS: Final = ("attack", "shift", "calibrator", "detector", "dataset", "model", "metric")
+REQUIRED: Final = dataclasses.MISSING
+
+#: Arguments the runner supplies; never parameters of a plug-in.
+SUPPLIED: Final = frozenset({"self", "rng", "generator", "model", "x", "y", "images", "spec"})
+
+#: Facts a plug-in may state as class attributes, with what holds where it states nothing.
+FACTS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "attack": {"version": 1, "kinds": ("image", "tabular", "series"), "norms": ("linf", "l2", "l1", "l0"), "objective": "label",
+               "white_box": True, "batch_coupled": False, "minimal": False, "adapter": False, "reference": None},
+    "shift": {"version": 1, "kinds": ("image",), "level": "example", "reference": None},
+    "calibrator": {"version": 1, "inputs": "logits", "argmax_preserving": False, "differentiable": False, "needs": (), "online": False, "reference": None},
+    "detector": {"version": 1, "consumes": ("logits",), "fitted_on": None, "reference": None},
+    "dataset": {"version": 1, "reference": None},
+    "model": {"version": 1, "kinds": ("image",), "reference": None},
+    "metric": {"version": 1, "needs": "probs", "higher_is_better": False, "reference": None},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a plug-in; `default` is REQUIRED where there is none."""
+
+    name: str
+    annotation: Any = Any
+    default: Any = REQUIRED
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """What is known of a plug-in without running it.
+
+    source  the text of a user's file, None for installed code; `version` and `source` enter digests
+    """
+
+    kind: str
+    ref: str
+    name: str
+    parameters: tuple[Parameter, ...]
+    facts: Mapping[str, Any]
+    source: str | None = None
+    loader: Callable[[], Any] = field(default=lambda: None, repr=False, compare=False)
+
+    @property
+    def source_digest(self) -> str | None:
+        """Digest of the user's source text, None for installed code."""
+        return None if self.source is None else digest_bytes(self.source.encode())
+
+    def identity(self) -> dict[str, Any]:
+        """The recipe's word for this code: name and version, and for a user's file the digest of its source."""
+        if self.source is None:
+            return {"use": self.ref, "version": self.facts["version"]}
+        return {"use": f"{self.ref.rpartition(':')[2]}", "source": self.source_digest, "version": self.facts["version"]}
+
+    def validate(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Typed parameters with all defaults filled in; raises pydantic.ValidationError on any that does not fit."""
+        return dict(schema(self)(**params).__dict__)
+
+    def build(self, **params: Any) -> Any:
+        """Execute: import the code and bind its parameters. A dataclass gives an instance, a function a partial."""
+        target = self.loader()
+        return target(**params) if isinstance(target, type) else partial(target, **params)
+
+
+def schema(plugin: Plugin) -> Any:
+    """The pydantic model of a plug-in's parameters; unknown keys are refused, `8/255` is a float."""
+    from pydantic import ConfigDict, create_model
+
+    fields: dict[str, Any] = {p.name: (fraction_aware(p.annotation), ... if p.default is REQUIRED else p.default) for p in plugin.parameters}
+    return create_model(f"{plugin.kind}_{plugin.name}", __config__=ConfigDict(extra="forbid", protected_namespaces=()), **fields)
+
+
+def fraction_aware(annotation: Any) -> Any:
+    """The annotation with every `float` able to read "8/255"."""
+    from pydantic import BeforeValidator
+
+    if annotation is float:
+        return typing.Annotated[float, BeforeValidator(number)]
+    arguments = typing.get_args(annotation)
+    if not arguments or typing.get_origin(annotation) is typing.Literal:
+        return annotation
+    inner = tuple(fraction_aware(a) for a in arguments)
+    if isinstance(annotation, types.UnionType):
+        return typing.Union[inner]  # noqa: UP007 - built from a tuple
+    return typing.get_origin(annotation)[inner if len(inner) > 1 else inner[0]]
+
+
+def number(value: Any) -> Any:
+    """`"8/255"` as the float it means; anything else unchanged.
+
+    >>> number("8/255") == 8 / 255, number("abc"), number(3)
+    (True, 'abc', 3)
+    """
+    if isinstance(value, str) and value.count("/") == 1:
+        above, below = value.split("/")
+        try:
+            return float(above) / float(below)
+        except (ValueError, ZeroDivisionError):
+            return value
+    return value
+
+
+def group(kind: str) -> str:
+    """The entry-point group of a kind.
+
+    >>> group("attack")
+    'testbed.attacks'
+    """
+    return f"testbed.{kind}s"
+
+
+@lru_cache(maxsize=None)
+def installed(kind: str) -> Mapping[str, EntryPoint]:
+    """Entry points of a kind by name. Two packages with one name are an error that names both."""
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=group(kind)):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise UsageError(f"two installed plug-ins are called {kind} {point.name!r}: {other.value} and {point.value}; uninstall one")
+    return dict(sorted(found.items()))
+
+
+def read(kind: str, ref: str, base: Path | None = None) -> Plugin:
+    """What the plug-in `ref` is and takes. `base` is the folder that a path is relative to.
+
+    >>> from testbed.plugins import read
+    >>> [p.name for p in read("calibrator", "temperature").parameters]
+    []
+    """
+    head, _, attribute = ref.rpartition(":")
+    if head.endswith(".py"):
+        return _from_file(kind, ref, (base or Path()) / head, attribute)
+    name = (head or ref).replace("-", "_")
+    if name in installed(kind):
+        return _from_entry_point(kind, ref, installed(kind)[name], attribute if head else "")
+    if head:
+        return _from_module(kind, ref, head, attribute)
+    raise UsageError(f"unknown {kind} {ref!r}; {nearest(ref, installed(kind))}")
+
+
+def from_recipe(kind: str, identity: Mapping[str, Any], source_of: Callable[[str], str]) -> Plugin:
+    """The plug-in that `identity` (see `Plugin.identity`) names, on a worker; `source_of` reads the store."""
+    if "source" not in identity:
+        return read(kind, identity["use"])
+    text = source_of(identity["source"])
+    return _from_text(kind, identity["use"], identity["use"], text, f"<{identity['use']} from the store>")
+
+
+def _from_entry_point(kind: str, ref: str, point: EntryPoint, inner: str) -> Plugin:
+    try:
+        target = point.load()
+    except ModuleNotFoundError as error:
+        raise MissingExtra(error.name or "?", f"{kind} {ref!r}") from error
+    facts = {name: getattr(target, name, default) for name, default in FACTS[kind].items()}
+    if inner:
+        if not facts.get("adapter"):
+            raise UsageError(f"{kind} {ref!r}: {point.name!r} is not an adapter, so nothing can follow its colon")
+        return typing.cast(Plugin, target.plugin(ref, inner))
+    return Plugin(kind, point.name, point.name, _signature(target), facts, None, lambda: target)
+
+
+def _signature(target: Any) -> tuple[Parameter, ...]:
+    hints = typing.get_type_hints(target if isinstance(target, type) else inspect.unwrap(target))
+    if dataclasses.is_dataclass(target):
+        return tuple(
+            Parameter(f.name, hints[f.name], f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default)
+            for f in dataclasses.fields(target) if f.init
+        )  # fmt: skip
+    keyword = [p for p in inspect.signature(target).parameters.values() if p.kind is p.KEYWORD_ONLY and p.name not in SUPPLIED]
+    return tuple(Parameter(p.name, hints.get(p.name, Any), REQUIRED if p.default is p.empty else p.default) for p in keyword)
+
+
+def _from_file(kind: str, ref: str, path: Path, attribute: str) -> Plugin:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{kind} {ref!r}: cannot read {path} ({error.strerror})") from None
+    return _from_text(kind, ref, attribute, text, str(path))
+
+
+def _from_module(kind: str, ref: str, module: str, attribute: str) -> Plugin:
+    """Find the module's file without importing any of its parents, and read it as a file."""
+    root, *rest = module.split(".")
+    spec = importlib.util.find_spec(root)
+    if spec is None or not spec.origin:
+        raise UsageError(f"{kind} {ref!r}: no module {root!r} is installed; {nearest(ref, installed(kind))}")
+    path = Path(spec.origin)
+    for part in rest:
+        below = path.parent / part
+        path = below / "__init__.py" if below.is_dir() else below.with_suffix(".py")
+    plugin = _from_file(kind, ref, path, attribute)
+    return dataclasses.replace(plugin, loader=lambda: getattr(importlib.import_module(module), attribute))
+
+
+def _from_text(kind: str, ref: str, attribute: str, text: str, file: str) -> Plugin:
+    try:
+        tree = ast.parse(text, file)
+    except SyntaxError as error:
+        raise UsageError(f"{kind} {ref!r}: {file}:{error.lineno}:{error.offset}  {error.msg}") from None
+    named = {n.name: n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    if attribute not in named:
+        raise UsageError(f"{kind} {ref!r}: {file} has no function or class {attribute!r}; {nearest(attribute, named)}")
+    node = named[attribute]
+    parameters = _read_class(node) if isinstance(node, ast.ClassDef) else _read_function(node)
+    facts = dict(FACTS[kind]) | {k: v for k, v in _literals(node).items() if k in FACTS[kind]}
+    if isinstance(node, ast.FunctionDef) and "generator" in {a.arg for a in node.args.kwonlyargs}:
+        facts["batch_coupled"] = True
+    return Plugin(kind, ref, attribute, parameters, facts, text, lambda: getattr(execute(text), attribute))
+
+
+def execute(text: str) -> types.ModuleType:
+    """Run a user's source as a module of its own, once a process; its name is its digest."""
+    name = f"testbed_plugin_{digest_bytes(text.encode())}"
+    if name not in sys.modules:
+        module = types.ModuleType(name)
+        sys.modules[name] = module  # dataclasses look their module up while it is being executed
+        try:
+            exec(compile(text, f"<{name}>", "exec"), module.__dict__)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
+
+
+def _read_function(node: ast.FunctionDef) -> tuple[Parameter, ...]:
+    pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+    return tuple(Parameter(a.arg, _annotation(a.annotation), _default(d)) for a, d in pairs if a.arg not in SUPPLIED)
+
+
+def _read_class(node: ast.ClassDef) -> tuple[Parameter, ...]:
+    fields = [s for s in node.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)]
+    fields = [s for s in fields if "ClassVar" not in ast.unparse(s.annotation)]
+    return tuple(Parameter(typing.cast(ast.Name, s.target).id, _annotation(s.annotation), _default(s.value)) for s in fields)
+
+
+def _literals(node: ast.AST) -> dict[str, Any]:
+    found = {}
+    for statement in getattr(node, "body", []):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        if isinstance(statement, (ast.Assign, ast.AnnAssign)) and isinstance(targets[0], ast.Name) and statement.value is not None:
+            try:
+                found[targets[0].id] = ast.literal_eval(statement.value)
+            except ValueError:
+                continue  # a computed value: the running class has it, the plan does without
+    return found
+
+
+def _default(node: ast.expr | None) -> Any:
+    if node is None:
+        return REQUIRED
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        above_below = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)]
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and len(above_below) == 2:
+            return above_below[0] / above_below[1]
+        raise UsageError(f"the default {ast.unparse(node)!r} is not a plain value; write it as a literal") from None
+
+
+_TYPES: Final[Mapping[str, Any]] = {
+    "int": int, "float": float, "str": str, "bool": bool, "list": list, "tuple": tuple, "dict": dict,
+    "Any": Any, "Literal": typing.Literal, "Optional": typing.Optional, "Union": typing.Union, "None": None,
+}  # fmt: skip
+
+
+def _annotation(node: ast.expr | None) -> Any:
+    """The type an annotation spells, read without executing it; Any where it is not a plain one."""
+    if node is None:
+        return Any
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        node = ast.parse(node.value, mode="eval").body
+    names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+    simple = all(isinstance(n, (ast.Name, ast.Constant, ast.Subscript, ast.BinOp, ast.BitOr, ast.Tuple, ast.Load)) for n in ast.walk(node))
+    if not simple or not names <= set(_TYPES):
+        return Any
+    return eval(compile(ast.Expression(node), "<annotation>", "eval"), {"__builtins__": {}}, dict(_TYPES))
+
+
+def names(kind: str) -> Iterable[str]:
+    """All installed names of a kind."""
+    return tuple(installed(kind))
