@@ -43,7 +43,7 @@ from testbed.digest import digest_bytes
 from testbed.errors import MissingExtra, UsageError, nearest
 
 KINDS: Final = ("attack", "shift", "calibrator", "detector", "dataset", "model", "metric")
-REQUIRED: Final = dataclasses.MISSING
+REQUIRED: Final = inspect.Parameter.empty
 
 #: Arguments the runner supplies; never parameters of a plug-in.
 SUPPLIED: Final = frozenset({"self", "rng", "generator", "model", "x", "y", "images", "spec"})
@@ -207,11 +207,16 @@ def _signature(target: Any) -> tuple[Parameter, ...]:
     hints = typing.get_type_hints(target if isinstance(target, type) else inspect.unwrap(target))
     if dataclasses.is_dataclass(target):
         return tuple(
-            Parameter(f.name, hints[f.name], f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default)
-            for f in dataclasses.fields(target) if f.init
-        )  # fmt: skip
+            Parameter(f.name, hints[f.name], _field_default(f)) for f in dataclasses.fields(target) if f.init
+        )
     keyword = [p for p in inspect.signature(target).parameters.values() if p.kind is p.KEYWORD_ONLY and p.name not in SUPPLIED]
-    return tuple(Parameter(p.name, hints.get(p.name, Any), REQUIRED if p.default is p.empty else p.default) for p in keyword)
+    return tuple(Parameter(p.name, hints.get(p.name, Any), p.default) for p in keyword)
+
+
+def _field_default(f: dataclasses.Field[Any]) -> Any:
+    if f.default_factory is not dataclasses.MISSING:
+        return f.default_factory()
+    return REQUIRED if f.default is dataclasses.MISSING else f.default
 
 
 def _from_file(kind: str, ref: str, path: Path, attribute: str) -> Plugin:
