@@ -110,9 +110,8 @@ def guarded(command: Callable[[], Any]) -> int:
         sys.stderr.close()  # the reader (head, less) has gone: nobody is left to tell
         return 1
     except Exception as error:
-        say(
-            f"internal error: {type(error).__name__}: {error}\nThis is a defect of testbed. Traceback: {keep_traceback()}"
-        )
+        say(f"internal error: {type(error).__name__}: {error}")
+        say(f"This is a defect of testbed; the traceback is in {keep_traceback()}")
         return 1
 
 
