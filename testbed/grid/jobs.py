@@ -1,0 +1,255 @@
+"""Making jobs: each method plans one kind of work and returns the digests that later work reads.
+
+A recipe holds everything that decides a result and nothing else. Bump a kind's version below whenever what its
+operation computes changes: that is the only way old artifacts are known to be old.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+from testbed.digest import canonical, digest_bytes
+from testbed.grid.model import Grid
+from testbed.grid.resolved import Bound, CalibratorEntry, ConditionEntry, DataEntry, DetectorEntry, ModelEntry, OodEntry, Step
+from testbed.types import Job
+
+#: Operation -> version. Part of every digest.
+VERSIONS: Final[Mapping[str, int]] = {
+    "describe": 1, "split": 1, "ood": 1, "weights": 1, "train": 1, "shift": 1, "attack": 1, "quantise": 1, "forward": 1,
+    "worst": 1, "calibrate": 1, "bank": 1, "detect": 1, "score": 1, "score_ood": 1, "audit": 1, "samples": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SetRef:
+    """A planned set: the artifacts that hold it in id order, its size, and into how many shards it is cut.
+
+    n and parts are None where only a job can tell (a user's own data set).
+    """
+
+    digests: tuple[str, ...]
+    n: int | None
+    parts: int | None
+    attacks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A planned model: its entry, its training seed (None where nothing is trained), and the jobs it needs."""
+
+    entry: ModelEntry
+    train_seed: int | None
+    weights: str
+    describe: str
+
+
+class Jobs:
+    """The jobs planned so far, each once."""
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+        self.jobs: dict[str, Job] = {}
+        self.sources: dict[str, str] = {}
+        self.files: dict[str, str] = {}
+
+    def add(self, kind: str, fields: Mapping[str, Any], inputs: Mapping[str, Sequence[str]], label: str, cost: Mapping[str, int | None] | None = None, gpus: float = 0.0) -> str:
+        """The digest of this job, planned now or before."""
+        inputs = {role: tuple(digests) for role, digests in inputs.items() if digests}
+        recipe = {"op": kind, "version": VERSIONS[kind], **fields, "inputs": inputs}
+        digest = digest_bytes(canonical(recipe).encode())
+        if digest not in self.jobs:
+            known = {name: int(value) for name, value in (cost or {}).items() if value}
+            threads = self.grid.runtime.threads if "runtime" in fields else 1
+            self.jobs[digest] = Job(digest, kind, recipe, inputs, label, known, float(threads), gpus)
+        return digest
+
+    def code(self, bound: Bound) -> dict[str, Any]:
+        """The recipe of a plug-in; a user's source is noted, so that it travels."""
+        if bound.plugin.source is not None and bound.plugin.source_digest is not None:
+            self.sources[bound.plugin.source_digest] = bound.plugin.source
+        return bound.recipe()
+
+    @cached_property
+    def runtime(self) -> dict[str, Any]:
+        """What decides the bits of a torch job beside its inputs."""
+        asked = self.grid.runtime
+        return {"threads": asked.threads, "batch": asked.batch, "device": self.device, "torch": torch_version()}
+
+    @cached_property
+    def device(self) -> str:
+        """The device class; `auto` is cuda where there is an NVIDIA device and a torch that can use it."""
+        if self.grid.runtime.device != "auto":
+            return self.grid.runtime.device
+        return "cuda" if Path("/dev/nvidia0").exists() and not torch_version().endswith("+cpu") else "cpu"
+
+    @property
+    def gpus(self) -> float:
+        """GPUs that a torch job declares."""
+        return 1.0 if self.device == "cuda" else 0.0
+
+    def parts(self, n: int | None) -> int | None:
+        """Number of shards of a set of n examples."""
+        return None if n is None else max(1, math.ceil(n / self.grid.runtime.shard))
+
+    def describe(self, data: DataEntry) -> str:
+        """Spec and part sizes of a data set, from its own code."""
+        return self.add("describe", {"dataset": self.code(data.bound), "files": dict(data.files)}, {}, f"describe {data.name}")
+
+    def split(self, data: DataEntry, name: str, seed: int) -> SetRef:
+        """One named split of a data set."""
+        from testbed.data.splits import split_plan
+
+        n = None
+        if data.sizes:
+            n = split_plan(data.sizes, **data.counts, limit=data.limit)[name].count
+        fields = {"split": name, "counts": dict(data.counts), "limit": data.limit, "seed": seed, "shard": self.grid.runtime.shard}
+        size = math.prod(data.spec.shape) * n if data.spec and n else None
+        digest = self.add(
+            "split", {"dataset": self.code(data.bound), "files": dict(data.files), **fields}, {"describe": [self.describe(data)]}, f"{data.name}:{name}", {"bytes": size}
+        )  # fmt: skip
+        return SetRef((digest,), n, self.parts(n))
+
+    def ood(self, entry: OodEntry, data: DataEntry, seed: int) -> SetRef:
+        """An out-of-distribution set, brought to the size and channels of the in-distribution one."""
+        n = min(entry.limit or entry.size, entry.size) if entry.size else entry.limit
+        fields = {"limit": entry.limit, "seed": seed, "shard": self.grid.runtime.shard}
+        digest = self.add(
+            "ood", {"dataset": self.code(entry.bound), "files": dict(entry.files), **fields}, {"describe": [self.describe(data)]}, f"ood {entry.name}"
+        )  # fmt: skip
+        return SetRef((digest,), n, self.parts(n))
+
+    def model(self, entry: ModelEntry, data: DataEntry, seed: int, train_seed: int) -> ModelRef:
+        """A network with its weights: trained, read from a file, or as built."""
+        describe = self.describe(data)
+        code = self.code(entry.bound)
+        if entry.train is None:
+            if entry.weights is not None and entry.weights_digest is not None:
+                self.files[entry.weights_digest] = str(entry.weights)
+            fields = {"model": code, "file": entry.weights_digest, "torch": torch_version()}
+            return ModelRef(entry, None, self.add("weights", fields, {"describe": [describe]}, f"weights {entry.name}"), describe)
+        train = self.split(data, "train", seed)
+        runtime = {**self.runtime, "batch": None}
+        work = {"forward": (train.n or 0) * entry.train["epochs"], "gradient": (train.n or 0) * entry.train["epochs"]}
+        fields = {"model": code, "train": dict(entry.train), "seed": train_seed, "runtime": runtime}
+        digest = self.add("train", fields, {"describe": [describe], "set": train.digests}, f"train {entry.name} seed {train_seed}", work, self.gpus)
+        return ModelRef(entry, train_seed, digest, describe)
+
+    def network(self, model: ModelRef) -> dict[str, Any]:
+        """The recipe of a model's code, for the jobs that run it."""
+        return {"model": self.code(model.entry.bound), "feature_layer": model.entry.feature_layer}
+
+    def shift(self, target: SetRef, step: Step, seed: int) -> SetRef:
+        """A shifted set: one for all models."""
+        label = f"{step.bound.plugin.name} s{step.severity:g}" if step.severity is not None else step.bound.plugin.name
+        fields = {"shift": self.code(step.bound), "seed": seed, "shard": self.grid.runtime.shard}
+        return SetRef((self.add("shift", fields, {"set": target.digests}, label),), target.n, target.parts)
+
+    def attack(self, target: SetRef, step: Step, model: ModelRef, seed: int, victim: Mapping[str, Any], extra: Mapping[str, Sequence[str]]) -> SetRef:
+        """An attacked set: one job a shard, so that work spreads and little is lost."""
+        runtime = self.runtime
+        fields = {
+            **self.network(model), "attack": self.code(step.bound), "norm": step.norm, "eps": step.eps, "seed": seed,
+            "victim": dict(victim), "audit": self.grid.audit, "runtime": runtime,
+        }  # fmt: skip
+        count = target.parts or 1
+        digests = []
+        for part in range(count):
+            n = None if target.n is None else min(self.grid.runtime.shard, target.n - part * self.grid.runtime.shard)
+            source = target.digests if len(target.digests) == 1 else (target.digests[part],)
+            shard = part if target.parts and len(target.digests) == 1 else None
+            label = f"{step.bound.plugin.name} {step.norm} {step.eps:.4g} on {model.entry.name}" + (f" [{part + 1}/{count}]" if count > 1 else "")
+            inputs = {"set": source, "weights": [model.weights], "describe": [model.describe], **extra}
+            digests.append(self.add("attack", {**fields, "part": shard}, inputs, label, attack_cost(step, n), self.gpus))
+        done = SetRef(tuple(digests), target.n, target.parts, tuple(digests))
+        if not step.quantised:
+            return done
+        rounded = self.add("quantise", {"shard": self.grid.runtime.shard}, {"set": done.digests}, f"8-bit {step.bound.plugin.name}")
+        return SetRef((rounded,), target.n, target.parts, tuple(digests))
+
+    def forward(self, model: ModelRef, target: SetRef, label: str) -> str:
+        """Logits and features of one model on one set."""
+        fields = {**self.network(model), "runtime": self.runtime}
+        inputs = {"set": target.digests, "weights": [model.weights], "describe": [model.describe]}
+        return self.add("forward", fields, inputs, f"forward {model.entry.name} on {label}", {"forward": target.n}, self.gpus)
+
+    def worst(self, outputs: Sequence[str], ledgers: Sequence[Sequence[str]], label: str) -> str:
+        """Per example, the first attack that fools, else the highest loss."""
+        inputs = {"outputs": outputs} | {f"ledger{i}": digests for i, digests in enumerate(ledgers)}
+        return self.add("worst", {"rule": "first fooled, else highest loss", "attacks": len(outputs)}, inputs, label)
+
+    def calibrate(self, entry: CalibratorEntry, outputs: str, label: str) -> str:
+        """A fitted calibrator."""
+        return self.add("calibrate", {"calibrator": self.code(entry.bound)}, {"outputs": [outputs]}, f"fit {entry.name} for {label}")
+
+    def bank(self, entry: DetectorEntry, outputs: str | None, calibrator: Mapping[str, Any], fitted: Sequence[str], label: str) -> str:
+        """A fitted detector."""
+        fields = {"detector": self.code(entry.bound), **calibrator}
+        return self.add("bank", fields, {"outputs": [outputs] if outputs else [], "calibrator": fitted}, f"fit {entry.name} for {label}")
+
+    def detect(self, entry: DetectorEntry, bank: str, outputs: str, calibrator: Mapping[str, Any], fitted: Sequence[str], label: str) -> str:
+        """A detector's scores on one set of outputs."""
+        fields = {"detector": self.code(entry.bound), **calibrator}
+        return self.add("detect", fields, {"bank": [bank], "outputs": [outputs], "calibrator": fitted}, f"score {entry.name} on {label}")
+
+    def score(self, metrics: Sequence[Bound], outputs: str, calibrator: Mapping[str, Any], fitted: Sequence[str], seed: int, label: str) -> str:
+        """The metrics of probabilities on one set."""
+        fields = {**self.metrics(metrics, seed), **calibrator}
+        return self.add("score", fields, {"outputs": [outputs], "calibrator": fitted}, f"score {label}")
+
+    def score_ood(self, metrics: Sequence[Bound], inside: str, outside: str, seed: int, label: str) -> str:
+        """The metrics of two sets of detector scores."""
+        return self.add("score_ood", self.metrics(metrics, seed), {"id": [inside], "ood": [outside]}, f"score {label}")
+
+    def metrics(self, metrics: Sequence[Bound], seed: int) -> dict[str, Any]:
+        """The recipe of a list of metrics with their resamples."""
+        return {"metrics": [self.code(m) for m in metrics], "seed": seed, "intervals": self.grid.intervals.model_dump()}
+
+    def samples(self, outputs: str, ledger: Sequence[str], calibrators: Sequence[tuple[str, Mapping[str, Any], Sequence[str]]], detects: Sequence[tuple[str, str]], label: str) -> str:
+        """The rows of samples.parquet of one model under one condition."""
+        inputs: dict[str, Sequence[str]] = {"outputs": [outputs], "ledger": ledger}
+        inputs |= {f"calibrator{i}": fitted for i, (_, _, fitted) in enumerate(calibrators)}
+        inputs |= {f"detect{i}": [digest] for i, (_, digest) in enumerate(detects)}
+        fields = {"calibrators": [{"name": name, **code} for name, code, _ in calibrators], "detectors": [name for name, _ in detects]}
+        return self.add("samples", fields, inputs, f"samples {label}")
+
+    def audit(self, ledger: Sequence[str], clean: str, outputs: str, label: str) -> str:
+        """What speaks for and against one attack's number."""
+        return self.add("audit", {}, {"ledger": ledger, "clean": [clean], "outputs": [outputs]}, f"audit {label}")
+
+
+def attack_cost(step: Step, n: int | None) -> dict[str, int | None]:
+    """Expected evaluations: what the attack says of itself a example (`budget`), else steps x restarts."""
+    if n is None:
+        return {}
+    params = step.bound.params
+    gradients = int(params.get("steps") or 1) * int(params.get("restarts") or 1)
+    forwards = gradients
+    if step.bound.plugin.source is None:
+        budget = getattr(step.bound.plugin.build(**params), "budget", None)
+        if budget is not None:
+            forwards, gradients = budget
+    return {"forward": n * (forwards + 2), "gradient": n * gradients}
+
+
+def torch_version() -> str:
+    """The installed torch, without importing it."""
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return "none"
+
+
+def condition_label(condition: ConditionEntry) -> str:
+    """Short text of a condition for job labels."""
+    return condition.label()
+
+
+def as_plain(value: Any) -> Any:
+    """A dataclass as plain values."""
+    return asdict(value)

@@ -1,0 +1,240 @@
+"""The grid as pydantic models: the fixed keys, their types and their defaults.
+
+Keys that belong to a plug-in (its parameters, beside `use`) are let through here and checked against the plug-in's own
+schema by `testbed.grid.resolve`. A value that may be given as a list is kept as a list: every combination is run.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator
+
+from testbed.plugins import number
+
+Real: TypeAlias = Annotated[float, BeforeValidator(number)]
+Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Use(BaseModel):
+    """A plug-in and its parameters: `name`, or `{use: name, parameter: value}`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    use: str
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What stands beside the fixed keys: the plug-in's parameters."""
+        return dict(self.model_extra or {})
+
+
+def _use(value: Any) -> Any:
+    return {"use": value} if isinstance(value, str) else value
+
+
+Ref: TypeAlias = Annotated[Use, BeforeValidator(_use)]
+Refs: TypeAlias = Annotated[list[Ref], BeforeValidator(_listed), Field(min_length=1)]
+
+
+class Data(Use):
+    """A data set and its splits; a split left out takes what the data set has (`train`) or is absent."""
+
+    name: str | None = None
+    train: Annotated[int, Field(ge=1)] | None = None
+    calibration: Annotated[int, Field(ge=1)] | None = None
+    test: Annotated[int, Field(ge=1)] | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
+
+
+class Train(BaseModel):
+    """How a model is trained: a recipe, its length, and the recipe's own parameters."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    recipe: str = "standard"
+    epochs: Annotated[int, Field(ge=1)] = 8
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The recipe's parameters."""
+        return dict(self.model_extra or {})
+
+
+class Model(Use):
+    """A network, and where its weights come from: `train`, a `weights` file, or what `use` builds."""
+
+    name: str | None = None
+    train: Train | None = None
+    weights: str | None = None
+    feature_layer: str | None = None
+
+
+class _Conditioned(_Strict):
+    name: str | None = None
+
+
+class ShiftCondition(_Conditioned):
+    """One or more shifts at one or more severities in [0, 5]."""
+
+    shift: Refs
+    severity: Annotated[list[Real], BeforeValidator(_listed), Field(min_length=1)] = [3.0]
+
+    @field_validator("severity")
+    @classmethod
+    def _in_range(cls, values: list[float]) -> list[float]:
+        for value in values:
+            if not 0 <= value <= 5:
+                raise ValueError(f"expected a severity in [0, 5], got {value:g}")
+        return values
+
+
+class AttackCondition(_Conditioned):
+    """One or more attacks in one norm at one or more radii, against a victim.
+
+    victim: model | calibrated | detector:NAME | surrogate:NAME
+    """
+
+    attack: Refs
+    norm: Literal["linf", "l2", "l1", "l0"] = "linf"
+    eps: Annotated[list[Real], BeforeValidator(_listed), Field(min_length=1)]
+    victim: Annotated[str, Field(pattern=r"^(model|calibrated|(detector|surrogate):.+)$")] = "model"
+    quantised: bool = False
+
+    @field_validator("eps")
+    @classmethod
+    def _positive(cls, values: list[float]) -> list[float]:
+        for value in values:
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"expected a radius of at least 0, got {value:g}")
+        return values
+
+
+class ChainCondition(_Conditioned):
+    """Shifts and attacks one after the other."""
+
+    chain: Annotated[list[Step], Field(min_length=1)]
+
+
+def _condition_tag(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "clean"
+    if isinstance(value, dict):
+        return next((tag for tag in ("shift", "attack", "chain") if tag in value), None)
+    return {ShiftCondition: "shift", AttackCondition: "attack", ChainCondition: "chain"}.get(type(value))
+
+
+Step: TypeAlias = Annotated[
+    Annotated[ShiftCondition, Tag("shift")] | Annotated[AttackCondition, Tag("attack")],
+    Discriminator(_condition_tag, custom_error_type="step", custom_error_message="expected {shift: ...} or {attack: ...}"),
+]
+Condition: TypeAlias = Annotated[
+    Annotated[Literal["clean"], Tag("clean")]
+    | Annotated[ShiftCondition, Tag("shift")]
+    | Annotated[AttackCondition, Tag("attack")]
+    | Annotated[ChainCondition, Tag("chain")],
+    Discriminator(
+        _condition_tag,
+        custom_error_type="condition",
+        custom_error_message="expected clean, {shift: ...}, {attack: ...} or {chain: [...]}",
+    ),
+]
+
+
+class Calibrator(Use):
+    """A calibrator, and the condition of the calibration split that it is fitted on."""
+
+    name: str | None = None
+    fit: Condition = "clean"
+
+
+class Detector(Use):
+    """A detector, and the split it is fitted on (default: the one its method states)."""
+
+    name: str | None = None
+    fit: Literal["train", "calibration"] | None = None
+
+
+class Ood(BaseModel):
+    """One or more out-of-distribution sets, each optionally under a condition."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    use: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
+    name: str | None = None
+    group: str = ""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    condition: Condition = "clean"
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The data set's parameters."""
+        return dict(self.model_extra or {})
+
+
+class Runtime(_Strict):
+    """What decides the bits of a result beside the work itself; all of it enters the digests."""
+
+    batch: Annotated[int, Field(ge=1)] = 250
+    shard: Annotated[int, Field(ge=1)] = 1000
+    threads: Annotated[int, Field(ge=1)] = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class Intervals(_Strict):
+    """Confidence intervals: level, and bootstrap replicates where no analytic interval is exact enough."""
+
+    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    replicates: Annotated[int, Field(ge=0, le=100_000)] = 1000
+
+
+Names: TypeAlias = Annotated[list[str | int | float], BeforeValidator(_listed)]
+
+
+class Filter(_Strict):
+    """Cells by the columns of results.parquet; a value may be a list."""
+
+    dataset: Names | None = None
+    model: Names | None = None
+    train_seed: Names | None = None
+    condition: Names | None = None
+    kind: Names | None = None
+    severity: Names | None = None
+    norm: Names | None = None
+    eps: Annotated[list[Real], BeforeValidator(_listed)] | None = None
+    victim: Names | None = None
+    calibrator: Names | None = None
+    detector: Names | None = None
+    ood_set: Names | None = None
+    group: Names | None = None
+    metric: Names | None = None
+    seed: Names | None = None
+
+
+class Grid(_Strict):
+    """A whole experiment: every data set x model x condition x calibrator x detector x metric, less what is excluded."""
+
+    name: Annotated[str, Field(pattern=r"^[^/\\]+$")]
+    seed: Annotated[list[Seed], BeforeValidator(_listed), Field(min_length=1)] = [0]
+    protocol: str = ""
+    data: Annotated[list[Annotated[Data, BeforeValidator(_use)]], BeforeValidator(_listed), Field(min_length=1)]
+    models: Annotated[list[Annotated[Model, BeforeValidator(_use)]], BeforeValidator(_listed), Field(min_length=1)]
+    train_seeds: Annotated[list[Seed], BeforeValidator(_listed), Field(min_length=1)] = [0]
+    conditions: Annotated[list[Condition], BeforeValidator(_listed), Field(min_length=1)] = ["clean"]
+    calibrators: Annotated[list[Annotated[Calibrator, BeforeValidator(_use)]], BeforeValidator(_listed), Field(min_length=1)] = [
+        Calibrator(use="none")
+    ]
+    detectors: Annotated[list[Annotated[Detector, BeforeValidator(_use)]], BeforeValidator(_listed)] = []
+    ood: Annotated[list[Annotated[Ood, BeforeValidator(_use)]], BeforeValidator(_listed)] = []
+    metrics: Refs = [Use(use=name) for name in ("accuracy", "ece", "nll", "brier")]
+    include: Annotated[list[Filter], BeforeValidator(_listed)] = []
+    exclude: Annotated[list[Filter], BeforeValidator(_listed)] = []
+    keep: Literal["outputs", "inputs", "all"] = "outputs"
+    audit: Literal["basic", "full"] = "basic"
+    runtime: Runtime = Runtime()
+    intervals: Intervals = Intervals()

@@ -1,0 +1,255 @@
+"""Resolved -> Plan: the loops of the cross product, each piece of work planned once and shared by all that need it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from testbed.grid.jobs import Jobs, ModelRef, SetRef
+from testbed.grid.model import Filter
+from testbed.grid.plan import Cell, Plan, Preview, Sample
+from testbed.grid.reader import Document, from_mapping, override, read_file
+from testbed.grid.resolve import resolve
+from testbed.grid.resolved import (
+    CLEAN,
+    Bound,
+    CalibratorEntry,
+    ConditionEntry,
+    DataEntry,
+    DetectorEntry,
+    ModelEntry,
+    OodEntry,
+    Resolved,
+    Step,
+)
+
+
+def plan(grid: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
+    """The plan of a grid file or mapping; UsageError with all problems if there are any."""
+    document: Document = from_mapping(grid) if isinstance(grid, Mapping) else read_file(grid)
+    override(document, overrides)
+    return make_plan(resolve(document))
+
+
+def make_plan(resolved: Resolved) -> Plan:
+    """The plan of a resolved grid."""
+    planner = _Planner(resolved)
+    planner.run()
+    return Plan(
+        resolved.grid.name, resolved.grid.model_dump(mode="json"), planner.jobs.jobs, tuple(planner.cells), tuple(planner.samples),
+        tuple(planner.previews), planner.jobs.sources, planner.jobs.files, resolved.notes, resolved.grid.keep,
+    )  # fmt: skip
+
+
+class _Planner:
+    def __init__(self, resolved: Resolved) -> None:
+        self.resolved, self.grid = resolved, resolved.grid
+        self.jobs = Jobs(resolved.grid)
+        self.cells: list[Cell] = []
+        self.samples: list[Sample] = []
+        self.previews: list[Preview] = []
+        self.by_needs: dict[str, list[Bound]] = {}
+        for metric in resolved.metrics:
+            self.by_needs.setdefault(metric.plugin.facts["needs"], []).append(metric)
+        self.filters = [(True, one) for one in self.grid.include] + [(False, one) for one in self.grid.exclude]
+
+    def run(self) -> None:
+        """Plan every cell that the filters keep."""
+        for data in self.resolved.data:
+            for seed in self.grid.seed:
+                for entry in self.resolved.models:
+                    for train_seed in self.grid.train_seeds if entry.train else self.grid.train_seeds[:1]:
+                        _Model(self, data, seed, entry, train_seed).run()
+
+    def wanted(self, row: Mapping[str, Any]) -> bool:
+        """Whether the filters keep a row, by the columns it has so far; a column not yet known excludes nothing."""
+        includes = [one for positive, one in self.filters if positive]
+        if includes and not any(_matches(one, row, unknown=True) for one in includes):
+            return False
+        return not any(_matches(one, row, unknown=False) for positive, one in self.filters if not positive)
+
+
+def _matches(one: Filter, row: Mapping[str, Any], unknown: bool) -> bool:
+    given = one.model_dump(exclude_none=True)
+    return all(row[column] in values if column in row else unknown for column, values in given.items())
+
+
+class _Model:
+    """All cells of one trained model on one data set with one seed."""
+
+    def __init__(self, planner: _Planner, data: DataEntry, seed: int, entry: ModelEntry, train_seed: int) -> None:
+        self.planner, self.jobs, self.data, self.seed, self.entry = planner, planner.jobs, data, seed, entry
+        self.resolved = planner.resolved
+        self.given_train_seed = train_seed
+        self.row: dict[str, Any] = {
+            "run": planner.grid.name, "protocol": planner.grid.protocol or None, "dataset": data.name, "model": entry.name,
+            "variant": entry.train["recipe"] if entry.train else "weights" if entry.weights else "as built",
+            "train_seed": train_seed if entry.train else None, "seed": seed,
+        }  # fmt: skip
+
+    def run(self) -> None:
+        """Plan the cells of every condition, and those of the worst case over attacks."""
+        if not self.planner.wanted(self.row):
+            return
+        self.model = self.jobs.model(self.entry, self.data, self.seed, self.given_train_seed)
+        self.clean = self.jobs.split(self.data, "test", self.seed)
+        attacked: dict[tuple[Any, ...], list[tuple[str, SetRef]]] = {}
+        for condition in self.resolved.conditions:
+            row = {**self.row, **condition.row()}
+            if not self.planner.wanted(row):
+                continue
+            for victim_row, target, calibrators in self.perturbed(condition, row):
+                outputs = self.jobs.forward(self.model, target, condition.label())
+                self.condition_cells(victim_row, condition, target, outputs, calibrators)
+                if worst_of := _worst_key(condition):
+                    attacked.setdefault(worst_of, []).append((outputs, target))
+        for (norm, eps), found in attacked.items():
+            self.worst(norm, eps, found)
+
+    def perturbed(self, condition: ConditionEntry, row: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], SetRef, Sequence[CalibratorEntry]]]:
+        """The sets of a condition: one for all calibrators, or one each where the victim is model and calibrator."""
+        calibrators = self.resolved.calibrators
+        attack = condition.last("attack")
+        if attack is None or attack.victim != "calibrated":
+            yield dict(row), self.apply(self.clean, condition, None), calibrators
+            return
+        objective = attack.bound.plugin.facts["objective"]
+        shared = [c for c in calibrators if objective == "label" and c.bound.plugin.facts["argmax_preserving"]]
+        if shared:
+            yield dict(row), self.apply(self.clean, condition, None), shared
+        for one in calibrators:
+            if one not in shared:
+                yield dict(row), self.apply(self.clean, condition, one), [one]
+
+    def apply(self, target: SetRef, condition: ConditionEntry, through: CalibratorEntry | None) -> SetRef:
+        """The set after all steps of a condition; `through` is the calibrator that a calibrated victim has."""
+        for step in condition.steps:
+            target = self.jobs.shift(target, step, self.seed) if step.kind == "shift" else self.attack(target, step, through)
+        return target
+
+    def attack(self, target: SetRef, step: Step, through: CalibratorEntry | None) -> SetRef:
+        kind, _, name = step.victim.partition(":")
+        model, victim, extra = self.model, {"kind": "model"}, {}
+        if kind == "surrogate":
+            model = self.other_model(name)
+        elif kind == "detector":
+            entry = next(d for d in self.resolved.detectors if d.name == name)
+            bank = self.bank(entry, None)
+            victim, extra = {"kind": "detector", "detector": self.jobs.code(entry.bound)}, {"bank": [bank]}
+        elif through is not None:
+            victim, extra = {"kind": "calibrated", **self.calibrator_code(through)}, {"calibrator": self.fitted(through)}
+        return self.jobs.attack(target, step, model, self.seed, victim, extra)
+
+    def other_model(self, name: str) -> ModelRef:
+        entry = next(m for m in self.resolved.models if m.name == name)
+        return self.jobs.model(entry, self.data, self.seed, self.given_train_seed)
+
+    def calibrator_code(self, entry: CalibratorEntry) -> dict[str, Any]:
+        return {"calibrator": self.jobs.code(entry.bound)}
+
+    def fitted(self, entry: CalibratorEntry) -> list[str]:
+        """The job that fits a calibrator; none for the one that does nothing."""
+        if entry.bound.plugin.name == "none":
+            return []
+        split = self.apply(self.jobs.split(self.data, "calibration", self.seed), entry.fit, None)
+        outputs = self.jobs.forward(self.model, split, f"calibration {entry.fit.label()}")
+        return [self.jobs.calibrate(entry, outputs, self.entry.name)]
+
+    def bank(self, entry: DetectorEntry, calibrator: CalibratorEntry | None) -> str:
+        code = self.calibrator_code(calibrator) if calibrator else {}
+        outputs = None
+        if entry.fit:
+            outputs = self.jobs.forward(self.model, self.jobs.split(self.data, entry.fit, self.seed), entry.fit)
+        elif "head" in entry.bound.plugin.facts["consumes"]:
+            outputs = self.jobs.forward(self.model, self.clean, "clean")
+        return self.jobs.bank(entry, outputs, code, self.fitted(calibrator) if calibrator else [], self.entry.name)
+
+    def detect(self, entry: DetectorEntry, outputs: str, calibrator: CalibratorEntry, label: str) -> str:
+        """Scores of a detector; one that does not read logits is the same under every calibrator."""
+        through = calibrator if "logits" in entry.bound.plugin.facts["consumes"] and calibrator.bound.plugin.name != "none" else None
+        code = self.calibrator_code(through) if through else {}
+        return self.jobs.detect(entry, self.bank(entry, through), outputs, code, self.fitted(through) if through else [], label)
+
+    def condition_cells(self, row: dict[str, Any], condition: ConditionEntry, target: SetRef, outputs: str, calibrators: Sequence[CalibratorEntry]) -> None:
+        label = f"{self.entry.name} {condition.label()}"
+        self.scored(row, outputs, calibrators, label)
+        detects = self.ood_cells(row, outputs, calibrators, label)
+        if target.attacks and condition.kind in ("attack", "chain"):
+            clean = self.jobs.forward(self.model, self.clean, "clean")
+            self.cell({**row, "metric": "audit"}, self.jobs.audit(target.attacks, clean, outputs, label), 0)
+        codes = [(c.name, self.calibrator_code(c), self.fitted(c)) for c in calibrators]
+        samples = self.jobs.samples(outputs, target.attacks, codes, detects, label)
+        self.planner.samples.append(Sample(row, samples))
+        self.planner.previews.append(Preview(self.entry.name, condition.label(), self.clean.digests, target.digests, samples))
+
+    def scored(self, row: dict[str, Any], outputs: str, calibrators: Sequence[CalibratorEntry], label: str) -> None:
+        metrics = [*self.planner.by_needs.get("probs", []), *self.planner.by_needs.get("confidence", [])]
+        for calibrator in calibrators:
+            full = {**row, "calibrator": calibrator.name, "fit": None if calibrator.bound.plugin.name == "none" else calibrator.fit.label()}
+            kept = [m for m in metrics if self.planner.wanted({**full, "metric": m.plugin.name})]
+            if not kept:
+                continue
+            code = self.calibrator_code(calibrator)
+            digest = self.jobs.score(kept, outputs, code, self.fitted(calibrator), self.seed, f"{label} {calibrator.name}")
+            for position, metric in enumerate(kept):
+                self.cell({**full, "metric": metric.plugin.name}, digest, position)
+
+    def ood_cells(self, row: dict[str, Any], outputs: str, calibrators: Sequence[CalibratorEntry], label: str) -> list[tuple[str, str]]:
+        """The detection cells of one condition; returns the uncalibrated scores by detector, for samples.parquet."""
+        first = []
+        metrics = self.planner.by_needs.get("scores", [])
+        for detector in self.resolved.detectors:
+            for position, calibrator in enumerate(calibrators):
+                full = {**row, "detector": detector.name, "calibrator": calibrator.name, "fit": detector.fit}
+                sets = [o for o in self.resolved.ood if self.planner.wanted({**full, **_ood_row(o)})]
+                if not sets and position:
+                    continue
+                inside = self.detect(detector, outputs, calibrator, label)
+                if not position:
+                    first.append((detector.name, inside))
+                for entry in sets:
+                    self.ood_set(full, metrics, detector, calibrator, entry, inside, label)
+        return first
+
+    def ood_set(self, row: dict[str, Any], metrics: Sequence[Bound], detector: DetectorEntry, calibrator: CalibratorEntry, entry: OodEntry, inside: str, label: str) -> None:
+        full = {**row, **_ood_row(entry)}
+        kept = [m for m in metrics if self.planner.wanted({**full, "metric": m.plugin.name})]
+        if not kept:
+            return
+        target = self.apply(self.jobs.ood(entry, self.data, self.seed), entry.condition, None)
+        outputs = self.jobs.forward(self.model, target, entry.name)
+        outside = self.detect(detector, outputs, calibrator, entry.name)
+        digest = self.jobs.score_ood(kept, inside, outside, self.seed, f"{label} {detector.name} {entry.name}")
+        for position, metric in enumerate(kept):
+            self.cell({**full, "metric": metric.plugin.name}, digest, position)
+
+    def worst(self, norm: str, eps: float, found: Sequence[tuple[str, SetRef]]) -> None:
+        """The per-example worst case over all attacks of one norm and radius, where there are several."""
+        if len(found) < 2:
+            return
+        row = {**self.row, "condition": "worst", "kind": "worst", "severity": None, "norm": norm, "eps": eps, "victim": "model", "params": None}
+        if not self.planner.wanted(row):
+            return
+        label = f"worst {norm} {eps:.4g}"
+        outputs = self.jobs.worst([o for o, _ in found], [s.attacks for _, s in found], f"{label} on {self.entry.name}")
+        self.scored(row, outputs, self.resolved.calibrators, f"{self.entry.name} {label}")
+        detects = self.ood_cells(row, outputs, self.resolved.calibrators, f"{self.entry.name} {label}")
+        codes = [(c.name, self.calibrator_code(c), self.fitted(c)) for c in self.resolved.calibrators]
+        self.planner.samples.append(Sample(row, self.jobs.samples(outputs, [outputs], codes, detects, f"{self.entry.name} {label}")))
+
+    def cell(self, row: Mapping[str, Any], digest: str, position: int) -> None:
+        self.planner.cells.append(Cell(row, digest, position))
+
+
+def _ood_row(entry: OodEntry) -> dict[str, Any]:
+    return {"ood_set": entry.name, "group": entry.group or None, "ood_condition": entry.condition.label()}
+
+
+def _worst_key(condition: ConditionEntry) -> tuple[str, float] | None:
+    """(norm, eps) of a condition that takes part in a worst case: one attack of the model's label, on clean data."""
+    if condition.kind != "attack" or condition == CLEAN:
+        return None
+    step = condition.steps[0]
+    joins = step.victim == "model" and not step.quantised and step.bound.plugin.facts["objective"] == "label"
+    return (step.norm, step.eps) if joins and step.norm is not None and step.eps is not None else None

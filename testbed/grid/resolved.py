@@ -1,0 +1,155 @@
+"""A grid after resolution: every name looked up, every parameter typed, every list spelled out. Frozen and plain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from testbed.digest import canonical
+from testbed.grid.model import Grid
+from testbed.plugins import Plugin
+from testbed.types import Spec
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A plug-in with all of its parameters."""
+
+    plugin: Plugin
+    params: Mapping[str, Any]
+
+    def recipe(self) -> dict[str, Any]:
+        """What a digest must know of it."""
+        return {**self.plugin.identity(), "params": dict(self.params)}
+
+
+@dataclass(frozen=True)
+class DataEntry:
+    """A data set with the sizes asked for; `sizes` of its parts and `spec` are unknown where only a job can tell."""
+
+    name: str
+    bound: Bound
+    counts: Mapping[str, int | None]
+    limit: int | None
+    sizes: Mapping[str, int]
+    files: Mapping[str, str]
+    spec: Spec | None
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A network and where its weights come from: a training recipe, a file with its digest, or the network itself."""
+
+    name: str
+    bound: Bound
+    train: Mapping[str, Any] | None
+    weights: Path | None
+    weights_digest: str | None
+    feature_layer: str | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One shift or one attack of a condition."""
+
+    kind: str
+    bound: Bound
+    severity: float | None = None
+    norm: str | None = None
+    eps: float | None = None
+    victim: str = "model"
+    quantised: bool = False
+
+
+@dataclass(frozen=True)
+class ConditionEntry:
+    """What is done to a set, in order; no steps is clean."""
+
+    name: str
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """clean, shift, attack or chain."""
+        return "clean" if not self.steps else self.steps[0].kind if len(self.steps) == 1 else "chain"
+
+    def last(self, kind: str) -> Step | None:
+        """The last step of a kind."""
+        return next((s for s in reversed(self.steps) if s.kind == kind), None)
+
+    def row(self) -> dict[str, Any]:
+        """The columns of results.parquet that a condition decides."""
+        shift, attack = self.last("shift"), self.last("attack")
+        return {
+            "condition": self.name,
+            "kind": self.kind,
+            "severity": shift.severity if shift else None,
+            "norm": attack.norm if attack else None,
+            "eps": attack.eps if attack else None,
+            "victim": attack.victim if attack else None,
+            "params": canonical([{"use": s.bound.plugin.name, **s.bound.params} for s in self.steps]) if self.steps else None,
+        }
+
+    def label(self) -> str:
+        """The condition in one cell of a table.
+
+        >>> ConditionEntry("clean").label()
+        'clean'
+        """
+        row = self.row()
+        parts = [self.name]
+        parts += [f"s{row['severity']:g}"] if row["severity"] is not None else []
+        parts += [f"{row['norm']} {row['eps']:.4g}"] if row["eps"] is not None else []
+        return " ".join(parts)
+
+
+CLEAN = ConditionEntry("clean")
+
+
+@dataclass(frozen=True)
+class CalibratorEntry:
+    """A calibrator and the condition of the calibration split it is fitted on."""
+
+    name: str
+    bound: Bound
+    fit: ConditionEntry = CLEAN
+
+
+@dataclass(frozen=True)
+class DetectorEntry:
+    """A detector and the split it is fitted on, None where it needs no fit."""
+
+    name: str
+    bound: Bound
+    fit: str | None
+
+
+@dataclass(frozen=True)
+class OodEntry:
+    """An out-of-distribution set, its group (near, far) and what is done to it."""
+
+    name: str
+    group: str
+    bound: Bound
+    limit: int | None
+    size: int | None
+    files: Mapping[str, str]
+    condition: ConditionEntry = CLEAN
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The whole grid, resolved."""
+
+    grid: Grid
+    file: str
+    data: tuple[DataEntry, ...]
+    models: tuple[ModelEntry, ...]
+    conditions: tuple[ConditionEntry, ...]
+    calibrators: tuple[CalibratorEntry, ...]
+    detectors: tuple[DetectorEntry, ...]
+    ood: tuple[OodEntry, ...]
+    metrics: tuple[Bound, ...]
+    notes: tuple[str, ...] = field(default=())
