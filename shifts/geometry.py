@@ -58,9 +58,9 @@ class Rotate(Corruption):
     def change(self, images: Bytes, draws: Draws, at: Setting) -> Bytes:
         """Each image turned about its centre."""
         sign = np.asarray(draws["sign"], np.float64) if at.taken == "mnist28" else np.ones(len(images))
-        radians: NDArray[np.float64] = sign * (at["degrees"] * math.pi / 180)
+        radians = sign * (at["degrees"] * math.pi / 180)
         cos, sin = np.round(np.cos(radians), 15), np.round(np.sin(radians), 15)
-        linear: NDArray[np.float64] = np.stack([cos, sin, -sin, cos], axis=-1).reshape(-1, 2, 2)
+        linear = np.stack([cos, sin, -sin, cos], axis=-1).reshape(-1, 2, 2).astype(np.float64)
         return warped(images, linear)
 
 
