@@ -1,0 +1,97 @@
+"""The manifest: what a finished job left in the store, and from what.
+
+Byte-stable: the same job gives the same bytes on every machine, so it holds no times, hosts or costs. Its first line
+carries a check over the rest, so a manifest that was cut short or altered reads as absent, and its job runs again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal
+
+from testbed.digest import LENGTH, digest, digest_bytes
+
+MANIFEST_VERSION: Final = 1
+_HEAD: Final = '{"check": "'
+_MIDDLE: Final = '",\n"manifest": '
+_TAIL: Final = "}\n"
+
+Format = Literal["safetensors", "parquet", "json"]
+
+
+@dataclass(frozen=True)
+class Blob:
+    """One stored file: name under `blobs/`, hash of its bytes, size, how to read it, and what it is for.
+
+    role  "inputs" (perturbed images: may be dropped once used), "outputs", "rows", "weights" ...
+    """
+
+    file: str
+    hash: str
+    bytes: int
+    format: Format
+    role: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the job `digest` left: blobs by name, small facts in `meta`, and the content it consumed.
+
+    recipe   the job's recipe in clear
+    inputs   digest of an input job -> content hash of what was read of it
+    dropped  names of blobs whose files were removed on purpose; their hashes stay
+    """
+
+    digest: str
+    kind: str
+    recipe: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    blobs: Mapping[str, Blob]
+    meta: Mapping[str, Any]
+    dropped: tuple[str, ...] = ()
+    content: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        hashes = {name: blob.hash for name, blob in self.blobs.items()}
+        object.__setattr__(self, "content", digest({"blobs": hashes, "meta": self.meta}))
+
+    def names(self, prefix: str = "") -> tuple[str, ...]:
+        """Names of the blobs that start with `prefix`, sorted: the shards of one thing in order."""
+        return tuple(sorted(name for name in self.blobs if name.startswith(prefix)))
+
+    def of_roles(self, roles: Iterable[str]) -> tuple[str, ...]:
+        """Names of the blobs of these roles, sorted."""
+        wanted = set(roles)
+        return tuple(sorted(name for name, blob in self.blobs.items() if blob.role in wanted))
+
+    def kept(self) -> dict[str, Blob]:
+        """The blobs that were not dropped."""
+        return {name: blob for name, blob in self.blobs.items() if name not in self.dropped}
+
+    def to_bytes(self) -> bytes:
+        """The file's bytes: indented JSON with sorted keys behind a check over them."""
+        fields = {"version": MANIFEST_VERSION, **asdict(self), "dropped": sorted(self.dropped)}
+        body = json.dumps(fields, sort_keys=True, indent=1, allow_nan=False)
+        return f"{_HEAD}{digest_bytes(body.encode())}{_MIDDLE}{body}{_TAIL}".encode()
+
+
+def parse(data: bytes) -> Manifest | None:
+    """The manifest in these bytes, or None where they are not a whole, unaltered manifest of this version.
+
+    >>> m = Manifest("d", "score", {"a": 1}, {}, {"x": Blob("ab/abc.json", "abc", 3, "json", "rows")}, {"n": 2})
+    >>> parse(m.to_bytes()) == m, parse(m.to_bytes()[:-3]), parse(m.to_bytes().replace(b'"n": 2', b'"n": 3'))
+    (True, None, None)
+    """
+    start = len(_HEAD) + LENGTH + len(_MIDDLE)
+    body, check = data[start : -len(_TAIL)], data[len(_HEAD) : len(_HEAD) + LENGTH]
+    if not data.endswith(_TAIL.encode()) or digest_bytes(body).encode() != check:
+        return None
+    fields = json.loads(body)
+    if fields.pop("version") != MANIFEST_VERSION:
+        return None
+    content = fields.pop("content")
+    fields["blobs"] = {name: Blob(**blob) for name, blob in fields["blobs"].items()}
+    manifest = Manifest(**fields | {"dropped": tuple(fields["dropped"])})
+    return manifest if manifest.content == content else None

@@ -1,0 +1,360 @@
+"""Reading, writing and asking what is done; see the package's docstring for the layout and the promises."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from testbed.digest import digest_bytes, digest_file
+from testbed.errors import CorruptArtifact, EnvironmentProblem
+from testbed.store import codec
+from testbed.store.files import open_files
+from testbed.store.manifest import Blob, Format, Manifest, parse
+from testbed.types import Array, Job
+
+#: Roles of blobs that a reader needs; None = all of them.
+Roles: TypeAlias = frozenset[str] | None
+
+NONE: Final[frozenset[str]] = frozenset()
+_BUDGET_REFRESH_SECONDS: Final = 1.0
+
+#: What was hashed in this process and found right: path -> (size, mtime in ns, hash).
+_checked: dict[Path, tuple[int, int, str]] = {}
+
+
+class StoreFull(EnvironmentProblem):
+    """Writing would pass the disk budget."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job failed last: class and message of the error, traceback text, and whether it ran out of time."""
+
+    digest: str
+    error: str
+    message: str
+    traceback: str = ""
+    status: str = "failed"
+    label: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.error}: {self.message}"
+
+
+def default_url() -> str:
+    """Where artifacts go when nothing else is said: TESTBED_STORE, else `.testbed` in the current folder."""
+    return os.environ.get("TESTBED_STORE") or ".testbed"
+
+
+def manifest_name(digest: str) -> str:
+    """File name of a manifest.
+
+    >>> manifest_name("abcdef")
+    'manifests/ab/abcdef.json'
+    """
+    return f"manifests/{digest[:2]}/{digest}.json"
+
+
+class Store:
+    """Artifacts by digest. Cheap to open and to pickle: workers get the URL and open their own.
+
+    url       a folder or any fsspec URL
+    max_disk  budget in bytes for blobs, None for no limit
+    """
+
+    def __init__(self, url: str | os.PathLike[str], *, max_disk: int | None = None) -> None:
+        self.files = open_files(url)
+        self.url = self.files.url
+        self.max_disk = max_disk
+        self._pins: dict[str, Manifest] | None = None
+        self._used, self._used_at = 0, float("-inf")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.url, self.max_disk)
+
+    def pinned(self) -> Store:
+        """This store as one job sees it: each manifest is read once, so what was consumed is what is recorded."""
+        other = Store(self.url, max_disk=self.max_disk)
+        other._pins = {}
+        return other
+
+    # --- asking ---------------------------------------------------------------------------------------------------
+
+    def manifest(self, digest: str) -> Manifest | None:
+        """The manifest of a finished job, None where it is not finished."""
+        if self._pins is None:
+            return self.manifests([digest]).get(digest)
+        if digest not in self._pins:
+            self._pins |= self.manifests([digest])
+        return self._pins.get(digest)
+
+    def manifests(self, digests: Iterable[str]) -> dict[str, Manifest]:
+        """The manifests of those jobs that are finished, read together."""
+        names = {manifest_name(d): d for d in digests}
+        found = {names[name]: parse(data) for name, data in self.files.read_many(names).items()}
+        return {digest: manifest for digest, manifest in found.items() if manifest is not None}
+
+    def all_manifests(self) -> dict[str, Manifest]:
+        """Every manifest in the store."""
+        return self.manifests(Path(e.name).stem for e in self.files.list("manifests"))
+
+    def present(self, asked: Mapping[str, tuple[Manifest, Roles]]) -> set[str]:
+        """Which artifacts can serve: kept blobs are there with their size, and none of a needed role was dropped."""
+        sizes = self.files.sizes({_path(b) for manifest, _ in asked.values() for b in manifest.kept().values()})
+        return {
+            digest
+            for digest, (manifest, roles) in asked.items()
+            if all(roles is not None and manifest.blobs[name].role not in roles for name in manifest.dropped)
+            and all(sizes.get(_path(blob)) == blob.bytes for blob in manifest.kept().values())
+        }
+
+    def done(self, job: Job, needs: Roles = NONE) -> bool:
+        """Finished, not stale, and able to serve the roles `needs`.
+
+        Stale: an input's manifest is present with another content hash than the one this artifact consumed.
+        """
+        return self.done_among([job], {job.digest: needs}) == {job.digest}
+
+    def done_among(self, jobs: Iterable[Job], needs: Mapping[str, Roles] | None = None) -> set[str]:
+        """The digests of those jobs that are done, asked together (see `done`)."""
+        jobs = list(jobs)
+        known = self.manifests({d for job in jobs for d in (job.digest, *job.needs)})
+        fresh = [job.digest for job in jobs if job.digest in known and not stale(known[job.digest], known)]
+        return self.present({d: (known[d], (needs or {}).get(d, NONE)) for d in fresh})
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def tensors(self, digest: str, name: str) -> dict[str, Array]:
+        """The arrays of a blob, hash checked; mapped into memory on a local store. Writing to them changes no file."""
+        blob = self._blob(digest, name, "safetensors")
+        source = self._verified(digest, blob)
+        return (
+            codec.tensors_from_file(source)
+            if isinstance(source, Path)
+            else codec.tensors_from_buffer(bytearray(source))
+        )
+
+    def table(self, digest: str, name: str) -> Any:
+        """The pyarrow table of a blob, hash checked."""
+        return codec.table_from(self._verified(digest, self._blob(digest, name, "parquet")))
+
+    def json(self, digest: str, name: str) -> Any:
+        """The plain value of a blob, hash checked."""
+        source = self._verified(digest, self._blob(digest, name, "json"))
+        return codec.json_from_bytes(source.read_bytes() if isinstance(source, Path) else source)
+
+    def check(self, digest: str, roles: Roles = None) -> None:
+        """Read the blobs of these roles against their hashes; CorruptArtifact names the first that differs."""
+        manifest = self.require(digest)
+        for blob in manifest.kept().values():
+            if roles is None or blob.role in roles:
+                self._verified(digest, blob)
+
+    def require(self, digest: str) -> Manifest:
+        """The manifest of a finished job; CorruptArtifact where there is none (it is then made again)."""
+        manifest = self.manifest(digest)
+        if manifest is None:
+            raise CorruptArtifact(digest, f"has no manifest in the store {self.url}")
+        return manifest
+
+    def _blob(self, digest: str, name: str, form: Format) -> Blob:
+        manifest = self.require(digest)
+        if name not in manifest.blobs or manifest.blobs[name].format != form:
+            kinds = {n: b.format for n, b in manifest.blobs.items()}
+            raise KeyError(f"artifact {digest} ({manifest.kind}) has no {form} blob {name!r}; it has {kinds}")
+        if name in manifest.dropped:
+            raise CorruptArtifact(digest, f"blob {name!r} was dropped to save space")
+        return manifest.blobs[name]
+
+    def _verified(self, digest: str, blob: Blob) -> Path | bytes:
+        name, path = _path(blob), self.files.local(_path(blob))
+        try:
+            if path is None:
+                data = self.files.read(name)
+                found = digest_bytes(data)
+            else:
+                found = _hash_of(path)
+        except FileNotFoundError:
+            raise CorruptArtifact(digest, f"blob {blob.file} is absent") from None
+        if found != blob.hash:
+            raise CorruptArtifact(digest, f"blob {blob.file} has hash {found}: it was truncated or altered")
+        return data if path is None else path
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def writer(self, job: Job) -> Iterator[Writer]:
+        """Write the artifact of a job; it is published on clean exit, and nothing is on an error.
+
+        >>> import tempfile, numpy as np
+        >>> store, job = Store(tempfile.mkdtemp()), Job("abcdefghij0123456789", "toy", {"n": 3})
+        >>> with store.writer(job) as w:
+        ...     w.tensors("x/0", {"x": np.arange(3)}, role="inputs")
+        ...     w.meta["n"] = 3
+        >>> store.done(job), store.tensors(job.digest, "x/0")["x"].tolist(), store.manifest(job.digest).meta
+        (True, [0, 1, 2], {'n': 3})
+        """
+        inputs = {digest: self.require(digest).content for digest in job.needs}
+        writer = Writer(self, {})
+        yield writer
+        self._publish(Manifest(job.digest, job.kind, job.recipe, inputs, writer.blobs, writer.meta))
+
+    def _publish(self, manifest: Manifest) -> None:
+        """The manifest last. Where somebody else has published the same work meanwhile, theirs stays."""
+        theirs = self.manifests([manifest.digest]).get(manifest.digest)
+        keep = theirs is not None and theirs.inputs == manifest.inputs and bool(self.present({"": (theirs, None)}))
+        if not keep:
+            self._write_manifest(manifest)
+        self.clear_failure(manifest.digest)
+
+    def _write_manifest(self, manifest: Manifest) -> None:
+        self.files.write(manifest_name(manifest.digest), manifest.to_bytes())
+
+    def write_blob(self, data: bytes | memoryview, form: Format, role: str) -> Blob:
+        """Write bytes under their hash. A file that is there already is kept if it is whole, else replaced."""
+        size, name = memoryview(data).nbytes, digest_bytes(data)
+        blob = Blob(f"{name[:2]}/{name}.{form}", name, size, form, role)
+        try:
+            self._verified("", blob)
+        except CorruptArtifact:
+            self._budget(size)
+            self.files.write(_path(blob), data)
+        return blob
+
+    def _budget(self, more: int) -> None:
+        if self.max_disk is None:
+            return
+        if time.monotonic() - self._used_at > _BUDGET_REFRESH_SECONDS:
+            self._used, self._used_at = sum(e.size for e in self.files.list("blobs")), time.monotonic()
+        if self._used + more > self.max_disk:
+            raise StoreFull(
+                f"the store {self.url} holds {self._used:,} bytes, and {more:,} more would pass the budget of "
+                f"{self.max_disk:,} (--max-disk); what was finished is kept. Run `testbed store gc`, keep less "
+                "(`keep: outputs`) or raise the budget"
+            )
+        self._used += more
+
+    def drop(self, digests: Iterable[str], role: str = "inputs") -> int:
+        """Remove the blobs of a role of these artifacts; the manifests remember. Returns the bytes freed.
+
+        A file that another manifest still names stays.
+        """
+        known = self.manifests(digests)
+        gone: set[Blob] = set()
+        for manifest in known.values():
+            names = set(manifest.of_roles([role])) - set(manifest.dropped)
+            if names:
+                gone |= {manifest.blobs[name] for name in names}
+                self._write_manifest(replace_dropped(manifest, {*manifest.dropped, *names}))
+        if not gone:
+            return 0
+        named = {blob.file for m in self.all_manifests().values() for blob in m.kept().values()}
+        gone = {blob for blob in gone if blob.file not in named}
+        self.files.remove(_path(blob) for blob in gone)
+        self._used_at = float("-inf")
+        return sum({blob.file: blob.bytes for blob in gone}.values())
+
+    def set_aside(self, digest: str) -> None:
+        """Withdraw a manifest whose blobs are not what it says, so that its job counts as not done."""
+        name = manifest_name(digest)
+        data = self.files.read_many([name]).get(name)
+        if data is not None:
+            self.files.write(f"aside/{digest}-{digest_bytes(data)[:6]}.json", data)
+            self.files.remove([name])
+
+    # --- sources and failures -------------------------------------------------------------------------------------
+
+    def put_source(self, text: str) -> str:
+        """Keep the text of a user plug-in; returns its digest."""
+        data = text.encode()
+        name = digest_bytes(data)
+        if not self.files.sizes([f"sources/{name}.py"]):
+            self.files.write(f"sources/{name}.py", data)
+        return name
+
+    def source(self, digest: str) -> str:
+        """The text of a user plug-in; CorruptArtifact where it is absent or altered."""
+        try:
+            data = self.files.read(f"sources/{digest}.py")
+        except FileNotFoundError:
+            raise CorruptArtifact(digest, f"plug-in source is not in the store {self.url}") from None
+        if digest_bytes(data) != digest:
+            raise CorruptArtifact(digest, "plug-in source was truncated or altered; remove it and plan again")
+        return data.decode()
+
+    def record_failure(self, failure: Failure) -> None:
+        """Remember why a job failed, until it is published."""
+        self.files.write(f"failures/{failure.digest}.json", json.dumps(asdict(failure), indent=1).encode())
+
+    def failure(self, digest: str) -> Failure | None:
+        """Why a job failed last, None where it did not."""
+        return self.failures([digest]).get(digest)
+
+    def failures(self, digests: Iterable[str]) -> dict[str, Failure]:
+        """Why those of the jobs failed that did."""
+        found = self.files.read_many(f"failures/{d}.json" for d in digests)
+        return {f.digest: f for f in (Failure(**json.loads(data)) for data in found.values())}
+
+    def clear_failure(self, digest: str) -> None:
+        """Forget a failure."""
+        if self.files.sizes([f"failures/{digest}.json"]):
+            self.files.remove([f"failures/{digest}.json"])
+
+
+class Writer:
+    """Takes the blobs of one artifact, one at a time; `meta` holds small plain facts (no times, no hosts)."""
+
+    def __init__(self, store: Store, meta: dict[str, Any]) -> None:
+        self._store = store
+        self.meta = meta
+        self.blobs: dict[str, Blob] = {}
+
+    def tensors(self, name: str, arrays: Mapping[str, Array], role: str = "outputs") -> None:
+        """Write arrays as one blob, now; a big set is several shards, each its own blob."""
+        self._add(name, codec.tensors_to_bytes(arrays), "safetensors", role)
+
+    def table(self, name: str, table: Any, role: str = "rows") -> None:
+        """Write a pyarrow table as one blob."""
+        self._add(name, codec.table_to_bytes(table), "parquet", role)
+
+    def json(self, name: str, value: Any, role: str = "outputs") -> None:
+        """Write a plain value as one blob."""
+        self._add(name, codec.json_to_bytes(value), "json", role)
+
+    def _add(self, name: str, data: bytes | memoryview, form: Format, role: str) -> None:
+        if name in self.blobs:
+            raise ValueError(f"blob {name!r} was already written in this artifact; each name is written once")
+        self.blobs[name] = self._store.write_blob(data, form, role)
+
+
+def stale(manifest: Manifest, known: Mapping[str, Manifest]) -> bool:
+    """Whether an input's manifest is known with another content than the one consumed."""
+    return any(d in known and known[d].content != content for d, content in manifest.inputs.items())
+
+
+def replace_dropped(manifest: Manifest, names: set[str]) -> Manifest:
+    """The manifest with these blobs marked as dropped; its content hash does not change."""
+    return replace(manifest, dropped=tuple(sorted(names)))
+
+
+def _path(blob: Blob) -> str:
+    return f"blobs/{blob.file}"
+
+
+def _hash_of(path: Path) -> str:
+    stat = path.stat()
+    known = _checked.get(path)
+    if known is None or known[:2] != (stat.st_size, stat.st_mtime_ns):
+        known = (stat.st_size, stat.st_mtime_ns, digest_file(path))
+        _checked[path] = known
+    return known[2]
+
+
+def _reopen(url: str, max_disk: int | None) -> Store:
+    return Store(url, max_disk=max_disk)
