@@ -1,1 +1,47 @@
-"""metrics."""
+"""Metrics: pure functions in float64, and the same as plug-ins that give an `Estimate` with its interval.
+
+    >>> from testbed import metrics
+    >>> metrics.ece([[0.1, 0.9], [0.4, 0.6]], [1, 0], bins=10, convention="guo").__round__(6)
+    0.35
+
+Each name is loaded when it is first used; none needs torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from testbed.metrics.bootstrap import Draws as Draws
+    from testbed.metrics.calibration_error import adaptive_ece as adaptive_ece
+    from testbed.metrics.calibration_error import classwise_ece as classwise_ece
+    from testbed.metrics.calibration_error import ece as ece
+    from testbed.metrics.calibration_error import mce as mce
+    from testbed.metrics.estimate import Estimate as Estimate
+    from testbed.metrics.scores import accuracy as accuracy
+    from testbed.metrics.scores import brier as brier
+    from testbed.metrics.scores import nll as nll
+    from testbed.metrics.scores import rbs as rbs
+    from testbed.metrics.scores import wilson as wilson
+
+#: Module -> the public names it is home to. No module has the name of a function, so none can shadow one.
+_HOMES = {
+    "bootstrap": ("Draws",),
+    "estimate": ("Estimate",),
+    "calibration_error": ("ece", "mce", "adaptive_ece", "classwise_ece"),
+    "scores": ("accuracy", "nll", "brier", "rbs", "wilson"),
+    "ood": ("auroc", "fpr_at_tpr", "aupr"),
+    "failure": ("aurc", "eaurc", "augrc"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'testbed.metrics' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"testbed.metrics.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME)

@@ -125,10 +125,10 @@ def bounds(
     Either is widened, where it must be, to hold `value`. Replicates that are NaN (a resample without positives) are
     left out; with fewer than half left there is no interval (NaN, NaN).
 
-    >>> bounds(0.5, np.arange(41) / 40)
-    (0.025, 0.975)
-    >>> bounds(0.25, np.arange(41) / 40, interval="basic")
-    (0.0, 0.475)
+    >>> [round(end, 9) for end in bounds(20, np.arange(41))]
+    [1.0, 39.0]
+    >>> [round(end, 9) for end in bounds(10, np.arange(41), interval="basic")]
+    [0.0, 19.0]
     """
     sound = np.asarray(replicates, dtype=np.float64)
     sound = sound[~np.isnan(sound)]

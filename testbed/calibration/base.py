@@ -1,0 +1,126 @@
+"""The one shape of every calibrator: parameters are frozen, what was learned is a flat dictionary.
+
+A calibrator is a frozen dataclass whose fields are the method's parameters. It writes two functions,
+
+    _fit(self, x, y, *, features, unlabelled) -> State       learn; `x` is what the class says it takes (`inputs`)
+    _probs(self, x, state, *, features) -> float64 [n, k]    rows sum to 1
+
+and gets from this base: checked inputs, the logits/probabilities switch, state() and restore(). The state holds
+numbers, strings, booleans and arrays only, so it goes to JSON and safetensors as it is (`split_state`).
+
+Logits or probabilities: the caller says which (`given="probs"`); nothing is guessed. Rows given as logits that sum to
+1 draw a `LooksLikeProbabilities` warning. Probabilities become logits as log(max(p, 2^-52)).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+
+from testbed.calibration.inputs import Given, check_features, check_fit, check_rows
+from testbed.errors import DataError
+from testbed.types import Array, Float64, Ints, Outputs, Paper
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """Base of all calibrators. Facts are class attributes, parameters are fields.
+
+    inputs             "logits" or "probs": what the method works on
+    argmax_preserving  no example's most likely class can change
+    differentiable     probs are differentiable in the logits almost everywhere, with a gradient that is not 0
+    needs              what `fit` needs besides logits and labels: "features", "unlabelled"
+    online             has `partial_fit`
+    """
+
+    version: ClassVar[int] = 1
+    inputs: ClassVar[Literal["logits", "probs"]] = "logits"
+    argmax_preserving: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
+    online: ClassVar[bool] = False
+    reference: ClassVar[Paper | None] = None
+
+    _state: State | None = field(default=None, init=False, repr=False, compare=False)
+
+    def fit(
+        self,
+        logits: Array,
+        labels: Array,
+        *,
+        features: Array | None = None,
+        unlabelled: Outputs | Array | None = None,
+        given: Given = "logits",
+    ) -> Self:
+        """Learn from `logits` float `[n, k]` (or probabilities, with `given="probs"`) and `labels` int `[n]` in 0..k-1.
+
+        features    float `[n, d]`, for methods that need them
+        unlabelled  the target set's logits `[m, k]`, or its `Outputs` where features are needed too
+        Raises DataError on NaN, wrong shapes or labels, or a need that is not met.
+        """
+        x, y = check_fit(logits, labels, given, self.inputs, self._name)
+        features = check_features(features, len(x), "features" in self.needs, self._name)
+        if "unlabelled" in self.needs and unlabelled is None:
+            raise DataError(
+                f"{self._name} is fitted on unlabelled target data too: pass fit(..., unlabelled=logits or Outputs)"
+            )
+        target = None if unlabelled is None else self._target(unlabelled, given)
+        state = self._fit(x, y, features=features, unlabelled=target)
+        object.__setattr__(self, "_state", {"classes": x.shape[1], "n": len(x)} | state)
+        return self
+
+    def probs(self, logits: Array, *, features: Array | None = None, given: Given = "logits") -> Float64:
+        """Calibrated probabilities, float64 `[n, k]`, rows sum to 1, of `logits` float `[n, k]`."""
+        state = self._learned()
+        x = check_rows(logits, given, self.inputs, self._name)
+        if x.shape[1] != state["classes"]:
+            raise DataError(f"{self._name} was fitted on {state['classes']} classes and got {x.shape[1]} columns")
+        features = check_features(features, len(x), "features" in self.needs, self._name)
+        return self._probs(x, state, features=features)
+
+    def state(self) -> State:
+        """All that was learned: numbers, strings, booleans and arrays by name. `restore` takes it back."""
+        return dict(self._learned())
+
+    def restore(self, state: Mapping[str, Any]) -> Self:
+        """A new fitted calibrator with these parameters and that state."""
+        fresh = dataclasses.replace(self)
+        object.__setattr__(fresh, "_state", dict(state))
+        return fresh
+
+    def _fit(self, x: Float64, y: Ints, *, features: Float64 | None, unlabelled: Outputs | None) -> State:
+        raise NotImplementedError
+
+    def _probs(self, x: Float64, state: State, *, features: Float64 | None) -> Float64:
+        raise NotImplementedError
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def _learned(self) -> State:
+        if self._state is None:
+            raise DataError(f"{self._name} is not fitted: call fit(logits, labels) or restore(state) first")
+        return self._state
+
+    def _target(self, unlabelled: Outputs | Array, given: Given) -> Outputs:
+        outputs = unlabelled if isinstance(unlabelled, Outputs) else Outputs(np.asarray(unlabelled))
+        rows = check_rows(outputs.logits, given, self.inputs, self._name)
+        features = check_features(outputs.features, len(rows), "features" in self.needs, self._name)
+        return Outputs(rows, features, outputs.labels, outputs.ids)
+
+
+def split_state(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Array]]:
+    """The part of a state for JSON and the part for safetensors.
+
+    >>> split_state({"temperature": 1.5, "weights": np.ones(2)})
+    ({'temperature': 1.5}, {'weights': array([1., 1.])})
+    """
+    arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
+    return {name: value for name, value in state.items() if name not in arrays}, arrays

@@ -1,0 +1,149 @@
+"""Accuracy and the proper scores of probabilities: NLL, Brier, root Brier."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Literal
+
+import numpy as np
+
+from testbed.metrics.bootstrap import LEVEL, Draws
+from testbed.metrics.estimate import Estimate
+from testbed.metrics.inputs import probabilities, top_label
+from testbed.types import Float64, Ints, Paper
+
+#: Where NLL cuts probabilities off: float64's machine epsilon, as scikit-learn does.
+FLOOR: Final = float(np.finfo(np.float64).eps)
+_Z: Final = 1.959963984540054
+
+
+def accuracy(p: Any, y: Any) -> float:
+    """Share of examples whose largest probability is at the label; the first of tied classes is the prediction.
+
+    >>> accuracy([[0.1, 0.9], [0.6, 0.4]], [1, 1])
+    0.5
+    """
+    return float(top_label(*probabilities(p, y, "accuracy"))[1].mean())
+
+
+def nll(p: Any, y: Any, floor: float = FLOOR) -> float:
+    """Mean negative log-likelihood in nats: mean of -log max(p_y, floor). `floor=0` gives inf at an exact zero.
+
+    >>> nll([[0.5, 0.5], [0.0, 1.0]], [0, 1]).__round__(6), nll([[0.0, 1.0]], [0], floor=0)
+    (0.346574, inf)
+    """
+    return float(_log_losses(*probabilities(p, y, "nll"), floor).mean())
+
+
+def brier(p: Any, y: Any, scale: Literal["sum", "half"] = "sum") -> float:
+    """Mean of sum_k (p_k - 1[y = k])^2, in [0, 2] (Brier 1950); "half" is half of it, scikit-learn's for two classes.
+
+    >>> brier([[0.5, 0.5], [0.0, 1.0]], [0, 1]), brier([[0.5, 0.5], [0.0, 1.0]], [0, 1], scale="half")
+    (0.25, 0.125)
+    """
+    return float(_square_losses(*probabilities(p, y, "brier")).mean()) * (0.5 if scale == "half" else 1.0)
+
+
+def rbs(p: Any, y: Any) -> float:
+    """Root Brier score sqrt(brier), an upper bound of the canonical L2 calibration error (Gruber & Buettner 2022).
+
+    >>> rbs([[0.5, 0.5], [0.0, 1.0]], [0, 1])
+    0.5
+    """
+    return math.sqrt(brier(p, y))
+
+
+def wilson(successes: float, n: int) -> tuple[float, float]:
+    """95 % score interval of a share (Wilson 1927): inside [0, 1], never empty, sound at 0 and at n.
+
+    >>> [round(end, 4) for end in wilson(8, 10)]
+    [0.4902, 0.9433]
+    """
+    share, z2 = successes / n, _Z * _Z
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = _Z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share))
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Top-1 accuracy with Wilson's interval (analytic; the draws are not used)."""
+
+    needs: ClassVar[str] = "probs"
+    higher_is_better: ClassVar[bool] = True
+    reference: ClassVar[Paper | None] = None
+
+    def __call__(self, probs: Any, labels: Any, *, draws: Draws) -> Estimate:
+        correct = top_label(*probabilities(probs, labels, "accuracy"))[1]
+        low, high = wilson(float(correct.sum()), len(correct))
+        return Estimate(
+            float(correct.mean()), low, high, f"top-1, first of tied classes; wilson {LEVEL:.0%}", len(correct)
+        )
+
+
+@dataclass(frozen=True)
+class Nll:
+    """Mean negative log-likelihood; zeros are raised to `floor` (0: an exact zero gives inf, without interval)."""
+
+    floor: float = FLOOR
+
+    needs: ClassVar[str] = "probs"
+    higher_is_better: ClassVar[bool] = False
+    reference: ClassVar[Paper | None] = None
+
+    def __call__(self, probs: Any, labels: Any, *, draws: Draws) -> Estimate:
+        losses = _log_losses(*probabilities(probs, labels, "nll"), self.floor)
+        zeros = f"zeros floored at {self.floor:.3g}" if self.floor > 0 else "zeros give inf"
+        if np.isinf(losses).any():
+            return Estimate(math.inf, math.nan, math.nan, f"nats, {zeros}; no interval", len(losses))
+        return draws.estimate(losses.mean(), draws.means(losses), f"nats, {zeros}")
+
+
+@dataclass(frozen=True)
+class Brier:
+    """Brier score, summed over classes (0..2) or half of that."""
+
+    scale: Literal["sum", "half"] = "sum"
+
+    needs: ClassVar[str] = "probs"
+    higher_is_better: ClassVar[bool] = False
+    reference: ClassVar[Paper] = Paper(
+        "Verification of Forecasts Expressed in Terms of Probability", "Brier", 1950, "Monthly Weather Review"
+    )
+
+    def __call__(self, probs: Any, labels: Any, *, draws: Draws) -> Estimate:
+        factor = 0.5 if self.scale == "half" else 1.0
+        losses = factor * _square_losses(*probabilities(probs, labels, "brier"))
+        return draws.estimate(losses.mean(), draws.means(losses), f"{self.scale} over classes")
+
+
+@dataclass(frozen=True)
+class Rbs:
+    """Root Brier score, an upper bound of the canonical L2 calibration error."""
+
+    needs: ClassVar[str] = "probs"
+    higher_is_better: ClassVar[bool] = False
+    reference: ClassVar[Paper] = Paper(
+        "Better Uncertainty Calibration via Proper Scores for Classification and Beyond",
+        "Gruber and Buettner",
+        2022,
+        "NeurIPS",
+        "2203.07835",
+    )
+
+    def __call__(self, probs: Any, labels: Any, *, draws: Draws) -> Estimate:
+        losses = _square_losses(*probabilities(probs, labels, "rbs"))
+        return draws.estimate(math.sqrt(losses.mean()), np.sqrt(draws.means(losses)), "sum over classes")
+
+
+def _log_losses(p: Float64, y: Ints, floor: float) -> Float64:
+    with np.errstate(divide="ignore"):
+        losses: Float64 = -np.log(np.maximum(p[np.arange(len(p)), y], floor))
+    return losses
+
+
+def _square_losses(p: Float64, y: Ints) -> Float64:
+    """sum_k (p_k - 1[y = k])^2 = sum_k p_k^2 - 2 p_y + 1 of each row, float64 `[n]`."""
+    squares: Float64 = np.einsum("nk,nk->n", p, p)
+    return squares - 2 * p[np.arange(len(p)), y] + 1
