@@ -68,7 +68,9 @@ def png(image: Array) -> bytes:
     if pixels.dtype != np.uint8:
         pixels = np.rint(np.clip(np.moveaxis(pixels, 0, -1), 0, 1) * 255).astype(np.uint8)
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
-        raise DataError(f"expected uint8 [h w c] or float [c h w] with 1 or 3 channels, got {pixels.dtype} {pixels.shape}")
+        raise DataError(
+            f"expected uint8 [h w c] or float [c h w] with 1 or 3 channels, got {pixels.dtype} {pixels.shape}"
+        )
     buffer = io.BytesIO()
     Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

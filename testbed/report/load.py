@@ -1,0 +1,130 @@
+"""A run folder as the report reads it: plan.json, and the tables through DuckDB.
+
+DuckDB reads a parquet file or a folder of part files alike, streams samples.parquet instead of loading it, and imports
+faster than pyarrow. The views are `results`, `samples` and `jobs`; one that is absent has its columns and no rows, so
+that a run in progress can be looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from testbed.errors import DataError, UsageError, nearest
+from testbed.types import JOBS, RESULTS, SAMPLES
+
+TABLES: Mapping[str, Mapping[str, str]] = {"results": RESULTS, "samples": SAMPLES, "jobs": JOBS}
+
+#: Where `testbed run` puts runs, and where a name without a path is looked up.
+RUNS = Path("runs")
+
+_SQL_TYPES = {
+    "string": "VARCHAR", "int64": "BIGINT", "int32": "INTEGER", "float64": "DOUBLE", "float32": "FLOAT",
+    "bool": "BOOLEAN", "timestamp[ms, UTC]": "TIMESTAMP",
+    "map<string,float32>": "MAP(VARCHAR, FLOAT)", "map<string,float64>": "MAP(VARCHAR, DOUBLE)",
+}  # fmt: skip
+
+
+def find_run(ref: str | Path | None = None, runs: Path = RUNS) -> Path:
+    """The run folder that `ref` names: a path, a file inside one, a name under `runs`, or None for the newest one."""
+    if ref is None:
+        found = sorted(runs.glob("*/plan.json"), key=lambda p: p.stat().st_mtime)
+        if not found:
+            raise UsageError(f"no run in {runs}/; give the folder of one, or make one with `testbed run GRID`")
+        return found[-1].parent
+    path = Path(ref)
+    path = path.parent if path.is_file() else path
+    for folder in (path, runs / ref):
+        if any((folder / name).exists() for name in ("plan.json", "results.parquet")):
+            return folder
+    known = [p.parent.name for p in runs.glob("*/plan.json")]
+    hint = f"; {nearest(str(ref), known)}" if known else ""
+    raise UsageError(f"{ref}: no run here (a run folder holds plan.json and results.parquet){hint}")
+
+
+def connect(folder: Path) -> Any:
+    """An in-memory DuckDB connection with the tables of the run as views."""
+    import duckdb
+
+    connection = duckdb.connect(":memory:")
+    for name, columns in TABLES.items():
+        connection.execute(f"CREATE VIEW {name} AS {_select(folder / f'{name}.parquet', columns)}")
+    return connection
+
+
+def _select(path: Path, columns: Mapping[str, str]) -> str:
+    if path.is_dir():
+        source = path / "**" / "*.parquet" if any(path.rglob("*.parquet")) else None
+    else:
+        source = path if path.exists() else None
+    if source is None:
+        empty = ", ".join(f'NULL::{_SQL_TYPES[kind]} AS "{name}"' for name, kind in columns.items())
+        return f"SELECT {empty} WHERE false"
+    quoted = str(source).replace("'", "''")
+    # A time with a zone needs a time-zone library in Python; every time here is UTC, so the zone can go.
+    zoned = [f"make_timestamp(epoch_us({name})) AS {name}" for name, kind in columns.items() if "UTC" in kind]
+    replace = f" REPLACE ({', '.join(zoned)})" if zoned else ""
+    return f"SELECT *{replace} FROM read_parquet('{quoted}', union_by_name = true, hive_partitioning = false)"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder. `rows` are the rows of results.parquet as dicts, in file order."""
+
+    folder: Path
+    plan: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def connection(self) -> Any:
+        """Views `results`, `samples`, `jobs`."""
+        return connect(self.folder)
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """results.parquet."""
+        return self.select("SELECT * FROM results")
+
+    def select(self, sql: str) -> list[dict[str, Any]]:
+        """The rows of a query as dicts."""
+        import duckdb
+
+        try:
+            cursor = self.connection.execute(sql)
+        except duckdb.IOException as error:
+            raise DataError(f"{self.folder}: a table of this run cannot be read: {error}") from None
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    @property
+    def name(self) -> str:
+        """The grid's name, or the folder's where the plan says none."""
+        return str(self.plan.get("name") or self.folder.resolve().name)
+
+
+def read_run(ref: str | Path | None = None) -> Run:
+    """The run that `ref` names; see `find_run`."""
+    folder = find_run(ref)
+    file = folder / "plan.json"
+    try:
+        plan = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except json.JSONDecodeError as error:
+        raise DataError(f"{file}: not JSON ({error}); run the grid again to rewrite it") from None
+    return Run(folder, plan)
+
+
+def condition_label(row: Mapping[str, Any]) -> str:
+    """A condition in one cell of a table, spelled as in samples.parquet.
+
+    >>> condition_label({"condition": "pgd", "severity": None, "norm": "linf", "eps": 8 / 255})
+    'pgd linf 0.03137'
+    >>> condition_label({"condition": "fog", "severity": 3.0})
+    'fog s3'
+    """
+    parts = [str(row["condition"])]
+    parts += [f"s{row['severity']:g}"] if row.get("severity") is not None else []
+    parts += [f"{row.get('norm') or ''} {row['eps']:.4g}".strip()] if row.get("eps") is not None else []
+    return " ".join(parts)

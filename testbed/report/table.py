@@ -1,0 +1,181 @@
+"""The rows of a run as tables: model x calibrator down, condition and metric across; and detection likewise.
+
+Pure: rows of results.parquet in, `Table` out; terminal, Markdown and LaTeX writers only lay it out. A table never joins
+two protocols or two data sets. A column of labels that holds one value everywhere is left out. A failed cell stays a
+cell with its reason. Nothing is bold: whether a difference means something is for `testbed compare` to test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from testbed.report.load import condition_label
+
+Row = Mapping[str, Any]
+
+#: Label columns of the two tables; the first ones always stand, the others where their values differ.
+QUALITY = (("model", "calibrator"), ("variant", "train_seed", "seed", "fit", "group"))
+DETECTION = (("model", "condition", "detector"), ("variant", "train_seed", "seed", "calibrator"))
+
+
+@dataclass(frozen=True)
+class Number:
+    """One cell: a value with its interval, or why there is none."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    status: str = "ok"
+    error: str = ""
+    n: int | None = None
+    digest: str = ""
+    convention: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether this cell has no value to show."""
+        return self.value is None
+
+
+@dataclass(frozen=True)
+class Table:
+    """`cells[row, column]` with label columns `stub`; a column is (condition or OOD set, metric)."""
+
+    title: str
+    stub: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    columns: tuple[tuple[str, str], ...]
+    cells: Mapping[tuple[tuple[str, ...], tuple[str, str]], Number]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics across, in order."""
+        return tuple(dict.fromkeys(metric for _, metric in self.columns))
+
+    def only(self, metric: str) -> Table:
+        """The columns of one metric."""
+        return replace(self, title=f"{self.title}: {metric}", columns=tuple(c for c in self.columns if c[1] == metric))
+
+    def get(self, row: tuple[str, ...], column: tuple[str, str]) -> Number | None:
+        """The cell, None where the grid has none."""
+        return self.cells.get((row, column))
+
+    def failures(self) -> tuple[str, ...]:
+        """One line for each reason why cells of this table have no value."""
+        seen: dict[tuple[str, str, str], list[str]] = {}
+        for (row, (over, metric)), cell in self.cells.items():
+            if cell.failed:
+                seen.setdefault((row[0], over, f"{cell.status}: {cell.error}".rstrip(": ")), []).append(metric)
+        return tuple(f"{first}, {over}: {why}" for first, over, why in seen)
+
+    def notes(self) -> tuple[str, ...]:
+        """n, and the convention of each metric."""
+        sizes = sorted({cell.n for cell in self.cells.values() if cell.n is not None})
+        named = {metric: cell.convention for (_, (_, metric)), cell in self.cells.items() if cell.convention}
+        spelled = [f"{metric}: {named[metric]}" for metric in self.metrics if metric in named]
+        size = f"n = {sizes[0]}" if len(sizes) == 1 else f"n = {sizes[0]} to {sizes[-1]}" if sizes else "n unknown"
+        return (f"{size}; [low, high] is the confidence interval", *spelled)
+
+
+def tables(rows: Iterable[Row]) -> list[Table]:
+    """All tables of a run: for each protocol and data set, quality first, then detection."""
+    parts: dict[tuple[str, str, bool], list[Row]] = {}
+    for row in rows:
+        parts.setdefault((row.get("protocol") or "", row["dataset"], row.get("ood_set") is not None), []).append(row)
+    ordered = sorted(parts.items(), key=lambda item: item[0][2])
+    return [pivot(part, *key) for key, part in ordered]
+
+
+def pivot(rows: Sequence[Row], protocol: str, dataset: str, detection: bool) -> Table:
+    """One table of rows that share protocol and data set."""
+    always, sometimes = DETECTION if detection else QUALITY
+    stub = always + tuple(name for name in sometimes if len({row.get(name) for row in rows}) > 1)
+    several = _several_conventions(rows)
+    cells: dict[tuple[tuple[str, ...], tuple[str, str]], Number] = {}
+    order = _condition_order(rows)
+    for row in sorted(rows, key=lambda r: order[condition_label(r)]):
+        metric = f"{row['metric']} ({row['convention']})" if row["metric"] in several else row["metric"]
+        over = ood_label(row) if detection else condition_label(row)
+        key = tuple(condition_label(row) if name == "condition" else _text(row.get(name)) for name in stub)
+        cells[key, (over, metric)] = number(row)
+    heads = tuple(dict.fromkeys(column for _, column in cells))
+    firsts = list(dict.fromkeys(over for over, _ in heads))
+    metrics = list(dict.fromkeys(metric for _, metric in heads))
+    columns = tuple(sorted(heads, key=lambda c: (firsts.index(c[0]), metrics.index(c[1]))))
+    labels = tuple(sorted(dict.fromkeys(row for row, _ in cells), key=_appearance(rows, stub)))
+    title = " · ".join(part for part in (dataset, protocol, "OOD detection" if detection else "") if part)
+    return Table(title, stub, labels, columns, cells)
+
+
+def number(row: Row) -> Number:
+    """The cell of one row of results.parquet."""
+    return Number(
+        value=row.get("value") if row.get("status", "ok") == "ok" else None,
+        low=row.get("ci_low"),
+        high=row.get("ci_high"),
+        status=row.get("status") or "ok",
+        error=row.get("error") or "",
+        n=row.get("n"),
+        digest=row.get("digest") or "",
+        convention=row.get("convention") or "",
+    )
+
+
+def ood_label(row: Row) -> str:
+    """An OOD set in one cell: its name, and what was done to it unless it is clean.
+
+    >>> ood_label({"ood_set": "gaussian", "ood_condition": "pgd linf 0.1"})
+    'gaussian · pgd linf 0.1'
+    """
+    done = row.get("ood_condition")
+    return str(row["ood_set"]) if done in (None, "", "clean") else f"{row['ood_set']} · {done}"
+
+
+def spell(value: float) -> str:
+    """A metric value in few characters; NaN as such.
+
+    >>> [spell(v) for v in (0.91249, 12.345, 1234.5, float("nan"))]
+    ['0.912', '12.35', '1235', 'nan']
+    """
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def interval(cell: Number) -> str:
+    """`[low, high]`, empty where the cell has none."""
+    return "" if cell.low is None or cell.high is None else f"[{spell(cell.low)}, {spell(cell.high)}]"
+
+
+def _several_conventions(rows: Sequence[Row]) -> set[str]:
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        if row.get("convention"):
+            found.setdefault(row["metric"], set()).add(row["convention"])
+    return {metric for metric, conventions in found.items() if len(conventions) > 1}
+
+
+def _condition_order(rows: Sequence[Row]) -> dict[str, tuple[Any, ...]]:
+    """Conditions by first appearance of their name, then by severity and eps; clean first."""
+    first: dict[str, int] = {}
+    for row in rows:
+        first.setdefault(row["condition"], -1 if row.get("kind") == "clean" else len(first))
+    keys = ((first[r["condition"]], r.get("norm") or "", r.get("severity") or 0.0, r.get("eps") or 0.0) for r in rows)
+    return dict(zip(map(condition_label, rows), keys, strict=True))
+
+
+def _appearance(rows: Sequence[Row], stub: tuple[str, ...]) -> Any:
+    """A sort key that keeps every label in the order in which it first appears (conditions in their own order)."""
+    order = _condition_order(rows)
+    ranks = []
+    for name in stub:
+        if name == "condition":
+            ranks.append({label: rank for rank, label in enumerate(sorted(order, key=lambda k: order[k]))})
+        else:
+            values = dict.fromkeys(_text(row.get(name)) for row in rows)
+            ranks.append({label: rank for rank, label in enumerate(values)})
+    return lambda key: tuple(rank[label] for rank, label in zip(ranks, key, strict=True))
+
+
+def _text(value: Any) -> str:
+    return "–" if value is None or value == "" else str(value)
