@@ -1,0 +1,124 @@
+"""The variance of an AUROC, and of the difference of two on the same examples (DeLong, DeLong & Clarke-Pearson 1988).
+
+With mid-ranks (Sun & Xu 2014, "Fast implementation of DeLong's algorithm") the structural components cost one sort:
+for OOD example j, V_j = share of ID scores below it (ties count one half); for ID example i, U_i = share of OOD scores
+above it. AUROC is the mean of either; its variance is var(V)/n_ood + var(U)/n_id with the n - 1 divisor.
+
+Intervals are made on the logit scale (Qin & Hotilovac 2008), which keeps them inside (0, 1) and their coverage near
+1. Where the variance is zero (perfect separation, all scores equal) the normal approximation says nothing; then the
+m = min(n_id, n_ood) disjoint pairs, all alike, give the exact binomial bound q = (alpha/2)^(1/m) on the chance of such
+a pair, and the interval is [v q, v q + 1 - q].
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from testbed.metrics.bootstrap import LEVEL
+from testbed.types import Array, Float64
+
+
+class Components(NamedTuple):
+    """Structural components of one AUROC: `id` float64 `[n_id]`, `ood` float64 `[n_ood]`; the mean of each is it."""
+
+    id: Float64
+    ood: Float64
+
+    @property
+    def auroc(self) -> float:
+        """The AUROC itself."""
+        return float(self.ood.mean())
+
+
+class Difference(NamedTuple):
+    """`value` = first - second AUROC, its interval, and the two-sided p-value of no difference."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def components(id_scores: Array, ood_scores: Array) -> Components:
+    """U and V of scores without NaN; larger scores mean OOD, infinite ones rank as such.
+
+    >>> components(np.array([0.0, 1.0]), np.array([1.0, 2.0]))
+    Components(id=array([1.  , 0.75]), ood=array([0.75, 1.  ]))
+    """
+    return Components(1.0 - _below(id_scores, ood_scores), _below(ood_scores, id_scores))
+
+
+def variance(parts: Components) -> float:
+    """DeLong's estimate of the variance of the AUROC; NaN where a side has one example."""
+    return covariance(parts, parts)
+
+
+def covariance(first: Components, second: Components) -> float:
+    """DeLong's covariance of two AUROCs measured on the same examples in the same order."""
+    return _covariance(first.ood, second.ood) / len(first.ood) + _covariance(first.id, second.id) / len(first.id)
+
+
+def interval(parts: Components, level: float = LEVEL) -> tuple[float, float]:
+    """The interval of the AUROC, as the module says; (0, 1) where a side has a single example.
+
+    >>> low, high = interval(components(np.arange(50.0), np.arange(25.0, 75.0)))
+    >>> round(low, 3), round(high, 3)
+    (0.796, 0.926)
+    """
+    spread, value = variance(parts), parts.auroc
+    if math.isnan(spread):
+        return 0.0, 1.0
+    if spread <= 0 or value in (0.0, 1.0):
+        q = ((1 - level) / 2) ** (1 / min(len(parts.id), len(parts.ood)))
+        return value * q, value * q + 1 - q
+    centre, half = math.log(value / (1 - value)), _normal(level) * math.sqrt(spread) / (value * (1 - value))
+    return _expit(centre - half), _expit(centre + half)
+
+
+def difference(first: Components, second: Components, level: float = LEVEL) -> Difference:
+    """Paired difference of two AUROCs on the same examples, with DeLong's test.
+
+    Where the two rank all pairs alike, the difference is exactly 0 with p = 1.
+
+    >>> a = components(np.array([0.0, 1, 2, 3]), np.array([2.0, 4, 5, 6]))
+    >>> difference(a, a)
+    Difference(value=0.0, low=0.0, high=0.0, p=1.0)
+    """
+    value = first.auroc - second.auroc
+    spread = variance(first) + variance(second) - 2 * covariance(first, second)
+    if math.isnan(spread):
+        return Difference(value, -1.0, 1.0, math.nan)
+    if spread <= 1e-18:
+        return Difference(value, value, value, 1.0 if value == 0 else 0.0)
+    scale = math.sqrt(spread)
+    half = _normal(level) * scale
+    return Difference(
+        value, max(-1.0, value - half), min(1.0, value + half), math.erfc(abs(value) / scale / math.sqrt(2))
+    )
+
+
+def _below(values: Array, others: Array) -> Float64:
+    """Share of `others` below each value, ties one half: float64, values' order."""
+    ordered = np.sort(others)
+    under = np.searchsorted(ordered, values, side="left")
+    upto = np.searchsorted(ordered, values, side="right")
+    return (under + upto) / (2.0 * len(ordered))
+
+
+def _covariance(a: Float64, b: Float64) -> float:
+    if len(a) < 2:
+        return math.nan
+    return float(np.dot(a - a.mean(), b - b.mean()) / (len(a) - 1))
+
+
+def _normal(level: float) -> float:
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf((1 + level) / 2)
+
+
+def _expit(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0

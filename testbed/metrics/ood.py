@@ -1,0 +1,220 @@
+"""How well scores separate in-distribution (ID) from out-of-distribution (OOD) examples.
+
+Every function takes two arrays of scores, LARGER = MORE OOD, and treats ties exactly. Infinite scores rank as such;
+a NaN has no rank, so any NaN is an error that counts them. Constant scores give an AUROC of 0.5.
+
+FPR at a TPR has two conventions in the literature, which are not comparable:
+    positive="ood"  share of ID examples flagged when at least `tpr` of the OOD ones are caught (OpenOOD v1.5)
+    positive="id"   share of OOD examples accepted when at least `tpr` of the ID ones are (ODIN, OpenOOD v1.0)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from testbed.errors import DataError, UsageError
+from testbed.metrics import delong
+from testbed.metrics.bootstrap import LEVEL, Draws
+from testbed.metrics.estimate import Estimate
+from testbed.types import Array, Float64
+
+Positive = Literal["ood", "id"]
+
+
+def auroc(id_scores: Array, ood_scores: Array) -> float:
+    """P(OOD score > ID score) + P(equal) / 2 (Mann-Whitney with mid-ranks), in [0, 1].
+
+    id_scores, ood_scores  floats `[n]`, `[m]`, n, m >= 1, no NaN
+
+    >>> auroc(np.array([0.1, 0.2, 0.3]), np.array([0.3, 0.4]))
+    0.9166666666666667
+    """
+    first, second = checked(id_scores, "ID"), checked(ood_scores, "OOD")
+    return delong.components(first, second).auroc
+
+
+def fpr_at_tpr(id_scores: Array, ood_scores: Array, tpr: float = 0.95, positive: Positive = "ood") -> float:
+    """False-positive rate at the first ROC point whose true-positive rate is at least `tpr`, in [0, 1].
+
+    The threshold is the score of a positive example; examples that tie with it are flagged with it.
+
+    positive  which side counts as positive, see the module; "ood" as OpenOOD v1.5
+
+    >>> fpr_at_tpr(np.array([1.0, 2, 3, 4]), np.array([3.0, 5, 6, 7]), tpr=0.95)
+    0.5
+    >>> fpr_at_tpr(np.array([1.0, 2, 3, 4]), np.array([3.0, 5, 6, 7]), tpr=0.95, positive="id")
+    0.25
+    """
+    hits, misses = _sides(checked(id_scores, "ID"), checked(ood_scores, "OOD"), positive)
+    threshold = np.sort(hits)[len(hits) - hits_needed(len(hits), tpr)]
+    return float(np.count_nonzero(misses >= threshold) / len(misses))
+
+
+def hits_needed(n: int, tpr: float) -> int:
+    """The smallest count k in 1..n with k / n >= tpr.
+
+    >>> hits_needed(20, 0.95), hits_needed(21, 0.95), hits_needed(1, 0.95)
+    (19, 20, 1)
+    """
+    if not 0 < tpr <= 1:
+        raise UsageError(f"tpr: expected a number in (0, 1], got {tpr!r}")
+    k = math.ceil(tpr * n)
+    return max(1, k - 1 if (k - 1) / n >= tpr else k)
+
+
+def fpr_interval(
+    id_scores: Array, ood_scores: Array, tpr: float = 0.95, positive: Positive = "ood", level: float = LEVEL
+) -> tuple[float, float]:
+    """An interval of the FPR at a TPR that knows both of its uncertainties; no random numbers.
+
+    The threshold is the k-th largest of n positives, so the true TPR it stands for follows Beta(k, n - k + 1): the
+    thresholds at 200 quantiles of that law are the ones a resample would have chosen. The share of negatives above
+    each is a binomial proportion with Jeffreys' posterior; the interval cuts the mixture's tails.
+
+    >>> low, high = fpr_interval(np.arange(100.0), np.arange(50.0, 150.0))
+    >>> round(low, 3), round(high, 3)
+    (0.34, 0.552)
+    """
+    from scipy.stats import beta
+
+    hits, misses = _sides(checked(id_scores, "ID"), checked(ood_scores, "OOD"), positive)
+    n, k = len(hits), hits_needed(len(hits), tpr)
+    share = beta.ppf((np.arange(200) + 0.5) / 200, k, n - k + 1)
+    thresholds = np.sort(hits)[n - 1 - np.minimum((share * n).astype(np.int64), n - 1)]
+    flagged = len(misses) - np.searchsorted(np.sort(misses), thresholds, side="left")
+    counts, weights = np.unique(flagged, return_counts=True)
+    a, b = counts + 0.5, len(misses) - counts + 0.5
+    tail = (1 - level) / 2
+    value = fpr_at_tpr(id_scores, ood_scores, tpr, positive)
+    ends = [_mixture_quantile(a, b, weights / weights.sum(), q) for q in (tail, 1 - tail)]
+    return min(ends[0], value), max(ends[1], value)
+
+
+def checked(scores: Array, side: str) -> Float64:
+    """The scores as float64 `[n]`; DataError where there are none or some are NaN.
+
+    >>> checked(np.array([0.0, np.nan]), "OOD")
+    Traceback (most recent call last):
+    testbed.errors.DataError: 1 of 2 OOD scores is NaN, which has no rank; find the inputs the detector fails on
+    """
+    values = np.asarray(scores, dtype=np.float64).reshape(-1)
+    if len(values) == 0:
+        raise DataError(f"expected at least one {side} score, got none")
+    bad = int(np.isnan(values).sum())
+    if bad:
+        verb = "is" if bad == 1 else "are"
+        raise DataError(
+            f"{bad} of {len(values)} {side} scores {verb} NaN, which has no rank; find the inputs the detector fails on"
+        )
+    return values + 0.0
+
+
+def infinite(id_scores: Array, ood_scores: Array) -> str:
+    """The words a convention gains where scores are infinite, empty where none is.
+
+    >>> infinite(np.array([0.0, np.inf]), np.array([1.0]))
+    '; infinite scores ranked: 1 of 2 ID, 0 of 1 OOD'
+    """
+    a, b = int(np.isinf(id_scores).sum()), int(np.isinf(ood_scores).sum())
+    return (
+        f"; infinite scores ranked: {a} of {np.size(id_scores)} ID, {b} of {np.size(ood_scores)} OOD" if a + b else ""
+    )
+
+
+@dataclass(frozen=True)
+class AUROC:
+    """AUROC of OOD against ID scores, with DeLong's interval or, on request, the bootstrap's.
+
+    >>> print(AUROC()(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.3, 0.4, 0.5, 0.6]), draws=None))
+    0.875 [0.427, 0.985] (n=8; ood positive; ties half; delong-logit 95%)
+    """
+
+    interval: Literal["delong", "bootstrap"] = "delong"
+
+    needs = "scores"
+    higher_is_better = True
+    version: ClassVar[int] = 1
+
+    def __call__(self, id_scores: Array, ood_scores: Array, *, draws: Draws | None) -> Estimate:
+        """Scores `[n]`, `[m]`, larger = more OOD -> the AUROC."""
+        first, second = checked(id_scores, "ID"), checked(ood_scores, "OOD")
+        parts = delong.components(first, second)
+        convention = "ood positive; ties half" + infinite(first, second)
+        if self.interval == "bootstrap":
+            return resampled(auroc, first, second, convention, draws)
+        low, high = delong.interval(parts)
+        return Estimate(parts.auroc, low, high, f"{convention}; delong-logit {LEVEL:.0%}", len(first) + len(second))
+
+
+@dataclass(frozen=True)
+class FPRAtTPR:
+    """FPR at a TPR (FPR95 by default) in the convention that `positive` names.
+
+    >>> print(FPRAtTPR()(np.arange(100.0), np.arange(50.0, 150.0), draws=None))
+    0.45 [0.3395, 0.5522] (n=200; ood positive; fpr at tpr>=0.95; order-jeffreys 95%)
+    """
+
+    tpr: float = 0.95
+    positive: Literal["ood", "id"] = "ood"
+    interval: Literal["analytic", "bootstrap"] = "analytic"
+
+    needs = "scores"
+    higher_is_better = False
+    version: ClassVar[int] = 1
+
+    def __call__(self, id_scores: Array, ood_scores: Array, *, draws: Draws | None) -> Estimate:
+        """Scores `[n]`, `[m]`, larger = more OOD -> the FPR."""
+        first, second = checked(id_scores, "ID"), checked(ood_scores, "OOD")
+        convention = f"{self.positive} positive; fpr at tpr>={self.tpr:g}" + infinite(first, second)
+        if self.interval == "bootstrap":
+            return resampled(lambda a, b: fpr_at_tpr(a, b, self.tpr, self.positive), first, second, convention, draws)
+        value = fpr_at_tpr(first, second, self.tpr, self.positive)
+        low, high = fpr_interval(first, second, self.tpr, self.positive)
+        return Estimate(value, low, high, f"{convention}; order-jeffreys {LEVEL:.0%}", len(first) + len(second))
+
+
+@dataclass(frozen=True)
+class FPRAtTPRIDPositive(FPRAtTPR):
+    """FPR at a TPR with ID as the positive class, so that a grid can show both conventions side by side.
+
+    >>> FPRAtTPRIDPositive().positive
+    'id'
+    """
+
+    positive: Literal["ood", "id"] = "id"
+
+
+def resampled(statistic: object, first: Float64, second: Float64, convention: str, draws: Draws | None) -> Estimate:
+    """`statistic(id, ood)` with a percentile bootstrap interval: ID rows from `draws`, OOD rows from `draws.other`."""
+    assert callable(statistic)
+    if draws is None or draws.n != len(first):
+        raise UsageError(f"a bootstrap interval needs draws of the {len(first)} ID examples, got {draws!r}")
+    pairs = zip(draws.indices(), draws.other(len(second)).indices(), strict=True)
+    replicates = np.array([statistic(first[a], second[b]) for a, b in pairs])
+    estimate = draws.estimate(statistic(first, second), replicates, convention)
+    return Estimate(estimate.value, estimate.low, estimate.high, estimate.convention, len(first) + len(second))
+
+
+def _sides(first: Float64, second: Float64, positive: Positive) -> tuple[Float64, Float64]:
+    """(scores of the positive side, of the negative side), larger = more positive."""
+    if positive not in ("ood", "id"):
+        raise UsageError(f"positive: expected 'ood' or 'id', got {positive!r}")
+    return (second, first) if positive == "ood" else (-first, -second)
+
+
+def _mixture_quantile(a: Array, b: Array, weights: Array, q: float) -> float:
+    """The q-quantile of a mixture of Beta(a, b) laws, to 1e-9 or better."""
+    from scipy.special import betainc
+
+    low, high = 0.0, 1.0
+    for _ in range(34):
+        middle = (low + high) / 2
+        if float(weights @ betainc(a, b, middle)) < q:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
