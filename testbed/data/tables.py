@@ -1,0 +1,157 @@
+"""Parquet files of images, as the Hugging Face hub keeps them or as plain lists of numbers.
+
+The image column holds encoded bytes (PNG, JPEG, ...), or a struct with a field "bytes", or a (nested or flat) list of
+integers 0..255. Rows are read in batches, so a set larger than memory can be sampled.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from testbed.data.adapt import resize, to_channels
+from testbed.data.base import as_labels, check_part, ids_of, local_path
+from testbed.errors import DataError, UsageError, nearest
+from testbed.types import Array, Examples, Spec
+
+
+@dataclass(frozen=True)
+class Parquet:
+    """A `.parquet` file (part "all"), or a folder of files named after their part, as in test-00000-of-00002.parquet.
+
+    image, label  column names
+    classes       number of classes; by default the largest label and one more
+    size          side in pixels that every image is cropped and resized to; needed where sizes differ
+    shape         of a flat list: (h, w) or (h, w, c); by default a square of one channel
+    """
+
+    path: str
+    image: str = "image"
+    label: str = "label"
+    classes: int | None = None
+    size: int | None = None
+    shape: tuple[int, ...] = ()
+
+    version: ClassVar[int] = 1
+    paths: ClassVar[tuple[str, ...]] = ("path",)
+
+    def sizes(self) -> dict[str, int]:
+        import pyarrow.parquet as pq
+
+        return {
+            part: sum(pq.ParquetFile(file).metadata.num_rows for file in files) for part, files in self._parts().items()
+        }
+
+    def spec(self) -> Spec:
+        part = next(iter(self._parts()))
+        return Spec("image", self._images(part, np.arange(1))[0].shape, self._classes())
+
+    def files(self) -> tuple[Path, ...]:
+        return tuple(file for files in self._parts().values() for file in files)
+
+    def load(self, part: str) -> Examples:
+        check_part(part, self.sizes(), "parquet")
+        return self.load_rows(part, np.arange(self.sizes()[part]))
+
+    def load_rows(self, part: str, rows: Array) -> Examples:
+        """Decode only these positions."""
+        x = stack(self._images(part, rows), rows, f"data set 'parquet', part {part!r}")
+        y = as_labels(self._labels(part)[rows], len(rows), self._classes(), f"{self.path}: {self.label}")
+        return Examples(x, y, ids_of(part, rows, list(self._parts())), Spec("image", x.shape[1:], self._classes()))
+
+    def _parts(self) -> dict[str, list[Path]]:
+        path = local_path(self.path, "data set 'parquet'")
+        if path.is_file():
+            return {"all": [path]}
+        parts: dict[str, list[Path]] = {}
+        for file in sorted(path.glob("*.parquet")):
+            parts.setdefault(file.stem.split("-")[0], []).append(file)
+        if not parts:
+            raise UsageError(f"data set 'parquet': the folder {path} holds no .parquet file")
+        return parts
+
+    def _batches(self, part: str, column: str) -> Any:
+        import pyarrow.parquet as pq
+
+        for path in self._parts()[part]:
+            file = pq.ParquetFile(path)
+            if column not in file.schema_arrow.names:
+                raise UsageError(f"{path} has no column {column!r}; {nearest(column, file.schema_arrow.names)}")
+            for batch in file.iter_batches(batch_size=1024, columns=[column]):
+                yield batch.column(0)
+
+    def _labels(self, part: str) -> Array:
+        found = [np.asarray(batch.to_numpy(zero_copy_only=False)) for batch in self._batches(part, self.label)]
+        return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+
+    def _classes(self) -> int:
+        return (
+            self.classes
+            if self.classes is not None
+            else 1 + max(int(self._labels(part).max()) for part in self._parts())
+        )
+
+    def _images(self, part: str, rows: Array) -> list[Array]:
+        found, start = [], 0
+        for batch in self._batches(part, self.image):
+            inside = rows[(rows >= start) & (rows < start + len(batch))] - start
+            found += [decode(value, self.size, self.shape) for value in batch.take(inside.tolist()).to_pylist()]
+            start += len(batch)
+        return found
+
+
+def decode(value: Any, size: int | None = None, shape: tuple[int, ...] = ()) -> Array:
+    """One image, uint8 `[h w c]`, from encoded bytes, a `{"bytes": ...}` struct, a Pillow image or numbers 0..255."""
+    if isinstance(value, dict) and value.get("bytes") is not None:
+        value = value["bytes"]
+    if isinstance(value, (bytes, bytearray)):
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            value = Image.open(io.BytesIO(value))
+        except UnidentifiedImageError:
+            raise DataError(f"an image cell holds {len(value)} bytes that no image format begins with") from None
+    image = from_pillow(value) if hasattr(value, "convert") else from_numbers(value, shape)
+    return image if size is None or image.shape[:2] == (size, size) else resize(image, size, size)
+
+
+def from_pillow(image: Any) -> Array:
+    """uint8 `[h w 1]` for grey modes, `[h w 3]` for all others (a palette or alpha channel is converted to RGB)."""
+    grey = image.mode in ("1", "L", "LA", "I", "I;16", "F")
+    pixels = np.asarray(image.convert("L" if grey else "RGB"))
+    return pixels[..., None] if grey else pixels
+
+
+def from_numbers(value: Any, shape: tuple[int, ...]) -> Array:
+    """uint8 `[h w c]` from a flat or nested list of whole numbers 0..255."""
+    numbers = np.asarray(value)
+    if numbers.dtype == object or not np.issubdtype(numbers.dtype, np.number):
+        raise DataError(f"an image cell holds {type(value).__name__}, expected bytes, an image or numbers")
+    if numbers.size and (numbers.min() < 0 or numbers.max() > 255 or (numbers != np.floor(numbers)).any()):
+        raise DataError(f"pixels must be whole numbers 0..255, got values from {numbers.min()} to {numbers.max()}")
+    if numbers.ndim == 1:
+        side = math.isqrt(numbers.size)
+        if not shape and side * side != numbers.size:
+            raise DataError(f"a flat list of {numbers.size} pixels is not a square; say `shape: [h, w, c]`")
+        numbers = numbers.reshape(shape or (side, side))
+    return (numbers[..., None] if numbers.ndim == 2 else numbers).astype(np.uint8)
+
+
+def stack(images: list[Array], rows: Array, where: str) -> Array:
+    """uint8 `[n h w c]`; a grey image among RGB ones is repeated to RGB; other sizes are an error."""
+    if not images:
+        return np.empty((0, 1, 1, 1), dtype=np.uint8)
+    channels = max(image.shape[2] for image in images)
+    same = [image if image.shape[2] == channels else to_channels(image, channels) for image in images]
+    for row, image in zip(rows, same, strict=True):
+        if image.shape != same[0].shape:
+            (h, w, _), (first_h, first_w, _) = image.shape, same[0].shape
+            raise DataError(
+                f"{where}: image {row} is {h}x{w}, the first one {first_h}x{first_w}; set `size` to resize all of them"
+            )
+    return np.stack(same)
