@@ -268,6 +268,10 @@ class Store:
             self.files.write(f"aside/{digest}-{digest_bytes(data)[:6]}.json", data)
             self.files.remove([name])
 
+    def check_writable(self) -> None:
+        """Raise EnvironmentProblem, which says what to do, where this process cannot write to the store."""
+        self.files.write("tmp/writable", b"")
+
     # --- sources and failures -------------------------------------------------------------------------------------
 
     def put_source(self, text: str) -> str:

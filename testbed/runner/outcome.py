@@ -1,0 +1,96 @@
+"""How a run ended: one record a job, and the rows of jobs.parquet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from testbed.errors import EnvironmentProblem
+from testbed.runner.worker import Report
+from testbed.types import JOBS, JOBS_VERSION, Job, arrow_schema
+
+Status = Literal["done", "cached", "failed", "skipped", "timeout"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """How one job ended.
+
+    done     made in this run            cached   was there already, or another driver made it meanwhile
+    failed   error says why              timeout  killed after --timeout
+    skipped  not started: an input failed, or the run stopped; error says why
+    """
+
+    status: Status
+    error: str = ""
+    attempts: int = 0
+    report: Report | None = None
+
+
+@dataclass
+class Outcome:
+    """The records by digest, in plan order; `stopped` says why no more jobs were started, if so."""
+
+    jobs: Mapping[str, Job]
+    records: dict[str, Record] = field(default_factory=dict)
+    stopped: str = ""
+
+    def count(self) -> dict[str, int]:
+        """Number of jobs of each status."""
+        counts = Counter(record.status for record in self.records.values())
+        return {status: counts[status] for status in ("done", "cached", "failed", "skipped", "timeout")}
+
+    @property
+    def ok(self) -> bool:
+        """Whether every job that was needed is there."""
+        return all(record.status in ("done", "cached") for record in self.records.values())
+
+    def errors(self) -> dict[str, str]:
+        """Digest -> class and message (or the reason for skipping) of each job that is not there."""
+        return {d: r.error for d, r in self.records.items() if r.status not in ("done", "cached")}
+
+    def table(self) -> Any:
+        """The rows of jobs.parquet (`testbed.types.JOBS`) as a pyarrow table."""
+        import pyarrow as pa
+
+        rows = [self._row(digest, record) for digest, record in self.records.items()]
+        return pa.Table.from_pylist(rows, schema=arrow_schema(JOBS, JOBS_VERSION))
+
+    def _row(self, digest: str, record: Record) -> dict[str, Any]:
+        job, report = self.jobs[digest], record.report or Report(digest, "cached")
+        row = {
+            "digest": digest,
+            "kind": job.kind,
+            "label": job.label,
+            "status": record.status,
+            "attempts": record.attempts,
+            "started": round(report.started * 1000) if report.started else None,
+            "seconds": report.seconds,
+            "cpu_seconds": report.cpu_seconds,
+            "peak_bytes": report.peak_bytes,
+            "host": report.host,
+            "pid": report.pid,
+            "forwards": report.counts.get("forwards", 0),
+            "gradients": report.counts.get("gradients", 0),
+            "bytes": report.counts.get("bytes", 0),
+            "error": record.error,
+        }
+        return {name: row[name] for name in JOBS}
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C: what was finished is kept; `outcome` says what that is."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        super().__init__("interrupted; what was finished is kept, run the same grid again to go on")
+
+
+class Halted(EnvironmentProblem):
+    """The machine is in the way of going on; `outcome` says what was finished."""
+
+    def __init__(self, message: str, outcome: Outcome) -> None:
+        self.outcome = outcome
+        super().__init__(message)
