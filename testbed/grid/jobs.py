@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,12 +16,12 @@ from typing import Any, Final
 
 from testbed.digest import canonical, digest_bytes
 from testbed.grid.model import Grid
-from testbed.grid.resolved import Bound, CalibratorEntry, ConditionEntry, DataEntry, DetectorEntry, ModelEntry, OodEntry, Step
+from testbed.grid.resolved import Bound, CalibratorEntry, DataEntry, DetectorEntry, ModelEntry, OodEntry, Step
 from testbed.types import Job
 
 #: Operation -> version. Part of every digest.
 VERSIONS: Final[Mapping[str, int]] = {
-    "describe": 1, "split": 1, "ood": 1, "weights": 1, "train": 1, "shift": 1, "attack": 1, "quantise": 1, "forward": 1,
+    "describe": 1, "file": 1, "split": 1, "ood": 1, "weights": 1, "train": 1, "shift": 1, "attack": 1, "quantise": 1, "forward": 1,
     "worst": 1, "calibrate": 1, "bank": 1, "detect": 1, "score": 1, "score_ood": 1, "audit": 1, "samples": 1,
 }  # fmt: skip
 
@@ -99,7 +99,7 @@ class Jobs:
 
     def describe(self, data: DataEntry) -> str:
         """Spec and part sizes of a data set, from its own code."""
-        return self.add("describe", {"dataset": self.code(data.bound), "files": dict(data.files)}, {}, f"describe {data.name}")
+        return self.add("describe", {"dataset": self.code(data.bound), "fingerprint": dict(data.fingerprint)}, {}, f"describe {data.name}")
 
     def split(self, data: DataEntry, name: str, seed: int) -> SetRef:
         """One named split of a data set."""
@@ -111,7 +111,7 @@ class Jobs:
         fields = {"split": name, "counts": dict(data.counts), "limit": data.limit, "seed": seed, "shard": self.grid.runtime.shard}
         size = math.prod(data.spec.shape) * n if data.spec and n else None
         digest = self.add(
-            "split", {"dataset": self.code(data.bound), "files": dict(data.files), **fields}, {"describe": [self.describe(data)]}, f"{data.name}:{name}", {"bytes": size}
+            "split", {"dataset": self.code(data.bound), "fingerprint": dict(data.fingerprint), **fields}, {"describe": [self.describe(data)]}, f"{data.name}:{name}", {"bytes": size}
         )  # fmt: skip
         return SetRef((digest,), n, self.parts(n))
 
@@ -120,7 +120,7 @@ class Jobs:
         n = min(entry.limit or entry.size, entry.size) if entry.size else entry.limit
         fields = {"limit": entry.limit, "seed": seed, "shard": self.grid.runtime.shard}
         digest = self.add(
-            "ood", {"dataset": self.code(entry.bound), "files": dict(entry.files), **fields}, {"describe": [self.describe(data)]}, f"ood {entry.name}"
+            "ood", {"dataset": self.code(entry.bound), "fingerprint": dict(entry.fingerprint), **fields}, {"describe": [self.describe(data)]}, f"ood {entry.name}"
         )  # fmt: skip
         return SetRef((digest,), n, self.parts(n))
 
@@ -129,10 +129,12 @@ class Jobs:
         describe = self.describe(data)
         code = self.code(entry.bound)
         if entry.train is None:
+            file = []
             if entry.weights is not None and entry.weights_digest is not None:
-                self.files[entry.weights_digest] = str(entry.weights)
-            fields = {"model": code, "file": entry.weights_digest, "torch": torch_version()}
-            return ModelRef(entry, None, self.add("weights", fields, {"describe": [describe]}, f"weights {entry.name}"), describe)
+                file = [self.add("file", {"content": entry.weights_digest}, {}, f"file {entry.weights.name}")]
+                self.files[file[0]] = str(entry.weights)
+            fields = {"model": code, "torch": torch_version()}
+            return ModelRef(entry, None, self.add("weights", fields, {"describe": [describe], "file": file}, f"weights {entry.name}"), describe)
         train = self.split(data, "train", seed)
         runtime = {**self.runtime, "batch": None}
         work = {"forward": (train.n or 0) * entry.train["epochs"], "gradient": (train.n or 0) * entry.train["epochs"]}
@@ -243,13 +245,3 @@ def torch_version() -> str:
         return version("torch")
     except PackageNotFoundError:
         return "none"
-
-
-def condition_label(condition: ConditionEntry) -> str:
-    """Short text of a condition for job labels."""
-    return condition.label()
-
-
-def as_plain(value: Any) -> Any:
-    """A dataclass as plain values."""
-    return asdict(value)

@@ -187,7 +187,7 @@ class _Resolver:
         if bound is None:
             return None
         counts = {split: getattr(entry, split) for split in ("train", "calibration", "test")}
-        sizes, files, spec = self.ask(where, bound)
+        sizes, content, spec = self.ask(where, bound)
         name = entry.name or _short(entry.use)
         if sizes:
             from testbed.data.splits import split_plan
@@ -196,17 +196,18 @@ class _Resolver:
                 split_plan(sizes, **counts, limit=entry.limit)
             except TestbedError as error:
                 self.fail(where, str(error))
-        return DataEntry(name, bound, counts, entry.limit, sizes, files, spec)
+        return DataEntry(name, bound, counts, entry.limit, sizes, content, spec)
 
-    def ask(self, where: Where, bound: Bound) -> tuple[dict[str, int], dict[str, str], Spec | None]:
-        """Sizes, file digests and spec of an installed data set; nothing of a user's file, which only a job executes."""
+    def ask(self, where: Where, bound: Bound) -> tuple[dict[str, int], dict[str, Any], Spec | None]:
+        """Sizes, fingerprint and spec of an installed data set; nothing of a user's file, which only a job executes."""
+        from testbed.data.base import fingerprint
+
         if bound.plugin.source is not None:
             return {}, {}, None
         try:
             dataset = bound.plugin.build(**bound.params)
-            files = {path.name: digest_file(path) for path in dataset.files()}
             sizes = dict(dataset.sizes())
-            return sizes, files, dataset.spec() if sizes else None
+            return sizes, fingerprint(dataset), dataset.spec() if sizes else None
         except (TestbedError, OSError) as error:
             self.fail(where, str(error))
             return {}, {}, None
@@ -326,9 +327,9 @@ class _Resolver:
             bound = self.bind("dataset", where, schema.Use(use=name, **entry.params))
             if bound is None:
                 continue
-            sizes, files, _ = self.ask(where, bound)
+            sizes, content, _ = self.ask(where, bound)
             size = (sizes.get("test") or sum(sizes.values())) if sizes else None
-            found += [OodEntry(entry.name or _short(name), entry.group, bound, entry.limit, size, files, c) for c in conditions]
+            found += [OodEntry(entry.name or _short(name), entry.group, bound, entry.limit, size, content, c) for c in conditions]
         return found
 
     def need_splits(self, data: Sequence[DataEntry], calibrators: Sequence[CalibratorEntry], detectors: Sequence[DetectorEntry], models: Sequence[ModelEntry]) -> None:

@@ -34,7 +34,7 @@ class DataEntry:
     counts: Mapping[str, int | None]
     limit: int | None
     sizes: Mapping[str, int]
-    files: Mapping[str, str]
+    fingerprint: Mapping[str, Any]
     spec: Spec | None
 
 
@@ -135,7 +135,7 @@ class OodEntry:
     bound: Bound
     limit: int | None
     size: int | None
-    files: Mapping[str, str]
+    fingerprint: Mapping[str, Any]
     condition: ConditionEntry = CLEAN
 
 

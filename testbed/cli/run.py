@@ -1,0 +1,73 @@
+"""`testbed run`: run a grid; running it again continues."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run(
+    grid: Annotated[Path, typer.Argument(help="The grid, a YAML file.")],
+    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<name>.")] = None,
+    override: Annotated[list[str], typer.Option("-o", "--override", help="Set a value: models.0.train.epochs=2")] = [],  # noqa: B006 - typer copies it
+    executor: Annotated[str, typer.Option(help="ray, serial, or auto (by the amount of work).")] = "auto",
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster: auto or HOST:PORT.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Workers of a local Ray cluster; default all cores.")] = None,
+    store: Annotated[str | None, typer.Option(help="Folder or fsspec URL of artifacts; default $TESTBED_STORE, else .testbed")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds a job may take before it is killed.")] = None,
+    max_failures: Annotated[str | None, typer.Option(help="Start no more jobs after N failures, or p% of the jobs.")] = None,
+    no_retry: Annotated[bool, typer.Option("--no-retry", help="Keep the failures of earlier runs.")] = False,
+    max_disk: Annotated[str | None, typer.Option(help="Budget of the store, such as 20GB.")] = None,
+    redo: Annotated[list[str], typer.Option(help="Make this artifact again, whatever the store holds.")] = [],  # noqa: B006
+    json_events: Annotated[bool, typer.Option("--json", help="One JSON event a line on stdout, and no table.")] = False,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write the tables, not the page.")] = False,
+) -> None:
+    """Run a grid. Running it again continues, and does only what is missing.
+
+    Exit codes: 0 fine, 1 some jobs failed, 2 bad grid or usage, 3 missing extra or environment, 130 interrupted.
+    """
+    from testbed.cli.store import size
+    from testbed.errors import UsageError, nearest
+    from testbed.grid.planner import plan as make_plan
+    from testbed.runner.progress import progress
+    from testbed.runner.run import Settings, run_plan
+    from testbed.store import Store, default_url
+
+    kinds = ("auto", "ray", "serial")
+    if executor not in kinds:
+        raise UsageError(f"--executor {executor!r}: expected auto, ray or serial; {nearest(executor, kinds)}")
+    plan = make_plan(grid, override)
+    for digest in redo:
+        if digest not in plan.jobs:
+            raise UsageError(f"--redo {digest!r}: no such job in the plan of {grid}; `testbed plan {grid} --jobs` lists them")
+        Store(store or default_url()).set_aside(digest)
+    settings = Settings(
+        out, store, executor, address, workers, timeout, max_failures, not no_retry, None if max_disk is None else size(max_disk), not no_report  # type: ignore[arg-type]
+    )  # fmt: skip
+    with progress(json_events) as listener:
+        finished = run_plan(plan, settings, listener)
+    if finished.cause:
+        raise finished.cause
+    if not json_events:
+        show(finished.folder, page=not no_report)
+    if not finished.outcome.ok:
+        errors = finished.outcome.errors()
+        failed = [d for d, r in finished.outcome.records.items() if r.status in ("failed", "timeout")]
+        for digest in failed[:10]:
+            typer.echo(f"failed: {plan.jobs[digest].label}: {errors[digest]}", err=True)
+        typer.echo(f"{len(failed)} jobs failed, {len(errors) - len(failed)} were skipped", err=True)
+        raise typer.Exit(1)
+
+
+def show(folder: Path, page: bool) -> None:
+    """The table of a finished run, and where its page lies."""
+    from rich.console import Console
+
+    from testbed.report.load import read_run
+    from testbed.report.terminal import show as show_table
+
+    show_table(read_run(folder), Console())
+    if page:
+        typer.echo(f"report: {folder / 'report.html'}")

@@ -1,0 +1,43 @@
+"""What each kind of job does, from its recipe and the store alone.
+
+`perform(job, store)` reads the artifacts of the job's inputs, does the work, and publishes. It may run twice, on any
+machine, at any time: it depends on nothing else and publishes atomically. An operation is a function
+`(job, store, writer) -> counts`; counts ({"forwards": n, "gradients": n}) go to jobs.parquet, never into a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, Final, TypeAlias
+
+from testbed.store import Store, Writer
+from testbed.types import Job
+
+Operation: TypeAlias = Callable[[Job, Store, Writer], Mapping[str, int] | None]
+
+#: Kind of job -> module and function. Imported on use: scoring needs no torch.
+HOME: Final[Mapping[str, str]] = {
+    "describe": "sets", "split": "sets", "ood": "sets", "shift": "sets", "quantise": "sets",
+    "weights": "models", "train": "models", "forward": "models",
+    "attack": "attacks", "worst": "attacks", "audit": "attacks",
+    "calibrate": "fits", "bank": "fits", "detect": "fits",
+    "score": "scores", "score_ood": "scores", "samples": "scores",
+}  # fmt: skip
+
+
+def perform(job: Job, store: Store) -> dict[str, int]:
+    """Do one job and publish its artifact; returns what it cost. `store` is pinned: one job's view of it."""
+    operation: Operation = getattr(import_module(f"{__name__}.{HOME[job.kind]}"), job.kind)
+    with store.writer(job) as writer:
+        counts: Any = operation(job, store, writer)
+    return dict(counts or {})
+
+
+#: Input role -> roles of the blobs that are read of it. A set is read for its examples, all else for its results.
+READS: Final[Mapping[str, frozenset[str]]] = {"set": frozenset({"data", "inputs"})}
+
+
+def reads(job: Job, role: str) -> frozenset[str]:
+    """Which blobs a job reads of the artifacts it takes in a role."""
+    return READS.get(role, frozenset({"outputs", "rows"}))

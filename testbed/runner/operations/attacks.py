@@ -1,0 +1,174 @@
+"""Jobs about attacks: attack one shard, take the worst case over attacks, audit an attack's number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from testbed.runner.operations import access
+from testbed.store import Store, Writer
+from testbed.types import Array, Examples, Job, Outputs
+
+
+def attack(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
+    """Attack one shard of a set, and keep the images, the ledger and the audit's by-products."""
+    import torch
+
+    from testbed.perturb.attack import Attack
+    from testbed.runner.operations.models import as_planned, classifier, tensor
+
+    recipe = job.recipe
+    plugin = access.code("attack", recipe["attack"], store)
+    parts = list(access.shards(store, job.inputs["set"], recipe["part"]))
+    with as_planned(recipe["runtime"]) as device:
+        model = classifier(job, store, device)
+        victim = victim_of(job, store, model, device)
+        bounds = parts[0].spec.bounds
+        handle = Attack(
+            plugin, recipe["attack"]["params"], recipe["norm"], recipe["eps"], bounds=bounds[0] if len(bounds) == 1 else bounds, batch=recipe["runtime"]["batch"]
+        )  # fmt: skip
+        out = access.SetWriter(writer, parts[0].spec.attacked(), parts[0].group_names)
+        books, audits = [], []
+        for examples in parts:
+            x = tensor(examples, device)
+            y = torch.from_numpy(np.array(examples.y))
+            if (examples.y < 0).any() and plugin.facts["objective"] != "detector":
+                with torch.inference_mode():
+                    y = model.logits(x).argmax(1).cpu()
+                writer.meta["labels"] = "the model's own clean predictions: the set has none"
+            result = handle.run(victim, x, y, ids=examples.ids, seed=recipe["seed"])
+            out.add(Examples(result.x.cpu().numpy(), examples.y, examples.ids, examples.spec.attacked(), examples.groups, examples.group_names))
+            books.append({"ids": examples.ids, **result.ledger()})
+            audits.append((len(examples), dict(result.audit)))
+    out.close()
+    book = {name: np.concatenate([b[name] for b in books]) for name in books[0]}
+    writer.tensors("ledger", book)
+    writer.meta["audit"] = merge_audits(audits)
+    return {"forwards": int(book["queries"].sum()), "gradients": int(book["gradients"].sum())}
+
+
+def victim_of(job: Job, store: Store, model: Any, device: Any) -> Any:
+    """What the attack differentiates: the network, the network through a calibrator, or with a detector on top."""
+    kind = job.recipe["victim"]["kind"]
+    if kind == "model":
+        return model.module
+    from testbed.perturb import victims
+    from testbed.runner.operations import fits
+
+    if kind == "calibrated":
+        calibrator, _ = fits.fitted(job, store, recipe=job.recipe["victim"]["calibrator"])
+        return victims.calibrated(model, calibrator)
+    recipe = job.recipe["victim"]["detector"]
+    detector = access.code("detector", recipe, store).build(**recipe["params"])
+    state = access.read_state(store, access.one(job, "bank"))
+    return victims.detector(model, detector.restore(state) if state else detector)
+
+
+def merge_audits(parts: list[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
+    """One audit of several shards: numbers are averaged by size, flags are or-ed, maxima and counts are kept as such.
+
+    >>> merge_audits([(1, {"n": 1, "noise_success": 0.0}), (3, {"n": 3, "noise_success": 1.0})])
+    {'n': 4, 'noise_success': 0.75}
+    """
+    total = sum(size for size, _ in parts)
+    merged: dict[str, Any] = {}
+    for name in parts[0][1]:
+        values = [(size, np.asarray(audit[name])) for size, audit in parts if name in audit]
+        first = values[0][1]
+        if first.dtype == bool:
+            merged[name] = bool(any(v.any() for _, v in values))
+        elif first.ndim:
+            continue
+        elif first.dtype.kind == "i":
+            merged[name] = int(sum(int(v) for _, v in values))
+        elif name == "randomised_forward":
+            merged[name] = float(max(float(v) for _, v in values))
+        elif first.dtype.kind == "f":
+            merged[name] = float(sum(size * float(v) for size, v in values) / total)
+    return merged
+
+
+def worst(job: Job, store: Store, writer: Writer) -> None:
+    """The per-example worst case over attacks: the first that fools, else the one of the highest loss.
+
+    Works on outputs: no image is needed, because every attacked set has been through the model already.
+    """
+    sets = [access.outputs(store, digest) for digest in job.inputs["outputs"]]
+    ids = np.asarray(sets[0].ids)
+    books = [aligned(access.ledger(store, job.inputs[f"ledger{i}"]), ids) for i in range(len(sets))]
+    fooled = np.stack([predicted_wrong(s) for s in sets])
+    loss = np.stack([cross_entropy(s) for s in sets])
+    pick = np.where(fooled.any(axis=0), fooled.argmax(axis=0), loss.argmax(axis=0))
+    rows = np.arange(len(ids))
+    chosen = {name: np.stack([np.asarray(getattr(s, name)) for s in sets])[pick, rows] for name in ("logits", "features") if getattr(sets[0], name) is not None}
+    access.write_outputs(writer, 0, {**chosen, "y": sets[0].labels, "ids": ids, "groups": sets[0].groups})
+    if sets[0].head_weight is not None and sets[0].head_bias is not None:
+        writer.tensors("head", {"weight": np.array(sets[0].head_weight), "bias": np.array(sets[0].head_bias)})
+    book = {name: np.stack([b[name] for b in books])[pick, rows] for name in books[0]}
+    for cost in ("queries", "gradients"):
+        book[cost] = np.sum([b[cost] for b in books], axis=0)
+    writer.tensors("ledger", {**book, "attack": pick.astype(np.int32)})
+    writer.meta["n"] = len(ids)
+
+
+def aligned(book: Mapping[str, Array], ids: Array) -> dict[str, Array]:
+    """A ledger in the order of `ids`."""
+    order = np.argsort(book["ids"], kind="stable")
+    rows = order[np.searchsorted(book["ids"], ids, sorter=order)]
+    return {name: values[rows] for name, values in book.items()}
+
+
+def predicted_wrong(data: Outputs) -> Array:
+    """bool `[n]`: the prediction is not the label."""
+    wrong: Array = np.asarray(data.logits).argmax(axis=1) != np.asarray(data.labels)
+    return wrong
+
+
+def cross_entropy(data: Outputs) -> Array:
+    """float64 `[n]`: -log softmax at the label."""
+    from scipy.special import logsumexp
+
+    logits = np.asarray(data.logits, dtype=np.float64)
+    loss: Array = logsumexp(logits, axis=1) - logits[np.arange(len(logits)), np.asarray(data.labels)]
+    return loss
+
+
+#: Check -> (by-product, largest value that passes): what the basic audit asks of an attack's number.
+BASIC: Mapping[str, tuple[str, float]] = {
+    "zero gradients": ("zero_gradient_share", 0.01),
+    "NaN or infinite gradients": ("bad_gradient_share", 0.0),
+    "softmax outputs given as logits": ("softmax_as_logits", 0.0),
+    "randomised forward pass": ("randomised_forward", 1e-4),
+    "train mode": ("was_in_train_mode", 0.0),
+}
+
+
+def audit(job: Job, store: Store, writer: Writer) -> None:
+    """One row a check: its number, its limit, pass or fail."""
+    from testbed.runner.operations.scores import write_rows
+
+    digests = job.inputs["ledger"]
+    sizes = [store.require(d).meta["n"] for d in digests]
+    found = merge_audits([(n, store.require(d).meta["audit"]) for n, d in zip(sizes, digests, strict=True)])
+    book = access.ledger(store, digests)
+    n = len(book["success"])
+    rows = [check_row(name, float(found[key]), limit, n) for name, (key, limit) in BASIC.items() if key in found]
+    if "noise_success" in found:
+        beaten = float(book["success"][book["first_step"] != 0].mean()) if (book["first_step"] != 0).any() else 0.0
+        rows.append(check_row("random noise of the same size against the attack", found["noise_success"] - beaten, 0.0, n))
+    writer.meta["failed"] = [row["convention"] for row in rows if row["flags"] == "fail"]
+    write_rows(writer, rows)
+
+
+def check_row(name: str, value: float, limit: float, n: int) -> dict[str, Any]:
+    """A row of the audit: passes where value <= limit.
+
+    >>> check_row("zero gradients", 0.5, 0.01, 100)["flags"]
+    'fail'
+    """
+    return {
+        "position": 0, "convention": f"{name} (passes at <= {limit:g})", "value": value, "ci_low": float("nan"), "ci_high": float("nan"),
+        "n": n, "flags": "pass" if value <= limit else "fail",
+    }  # fmt: skip

@@ -1,0 +1,91 @@
+"""Jobs that fit and apply calibrators and detectors on cached outputs. None of them needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from testbed.errors import DataError
+from testbed.runner.operations import access
+from testbed.store import Store, Writer
+from testbed.types import Array, Float64, Job, Outputs
+
+
+def calibrate(job: Job, store: Store, writer: Writer) -> None:
+    """Fit a calibrator on the outputs of the calibration split."""
+    recipe = job.recipe["calibrator"]
+    calibrator = access.code("calibrator", recipe, store).build(**recipe["params"])
+    needs = tuple(getattr(calibrator, "needs", ()))
+    data = access.outputs(store, access.one(job, "outputs"), features="features" in needs)
+    fitted = calibrator.fit(data.logits, data.labels, **({"features": data.features} if "features" in needs else {}))
+    access.write_state(writer, fitted.state())
+    writer.meta["n"] = len(data)
+
+
+def bank(job: Job, store: Store, writer: Writer) -> None:
+    """Fit a detector on the outputs of the split it asks for (or on nothing)."""
+    recipe = job.recipe["detector"]
+    detector = access.code("detector", recipe, store).build(**recipe["params"])
+    if not job.inputs.get("outputs"):
+        writer.meta.update(state={}, fitted=False)
+        return
+    data = detector_view(job, store, access.one(job, "outputs"), detector)
+    access.write_state(writer, detector.fit(data).state())
+    writer.meta.update(fitted=True, n=len(data))
+
+
+def detect(job: Job, store: Store, writer: Writer) -> None:
+    """Score a set of outputs with a fitted detector; scores are larger for more out-of-distribution."""
+    recipe = job.recipe["detector"]
+    detector = access.code("detector", recipe, store).build(**recipe["params"])
+    state = access.read_state(store, access.one(job, "bank"))
+    detector = detector.restore(state) if state else detector
+    data = detector_view(job, store, access.one(job, "outputs"), detector)
+    scores = np.asarray(detector.score(data), dtype=np.float64)
+    writer.tensors("scores", {"scores": scores, "ids": data.ids if data.ids is not None else np.arange(len(scores))})
+    writer.meta.update(n=len(scores), nan=int(np.isnan(scores).sum()), infinite=int(np.isinf(scores).sum()))
+
+
+def detector_view(job: Job, store: Store, digest: str, detector: Any) -> Outputs:
+    """The outputs as a detector sees them: through the calibrator where there is one and it reads logits."""
+    consumes = tuple(detector.consumes)
+    data = access.outputs(store, digest, features="features" in consumes)
+    if "features" in consumes and data.features is None:
+        raise DataError(
+            f"detector {type(detector).__name__} reads features and this model has none: {store.require(digest).meta.get('no_features')}"
+        )
+    if "calibrator" not in job.recipe:
+        return data
+    return replace(data, logits=calibrated_logits(*fitted(job, store), data))
+
+
+def fitted(
+    job: Job, store: Store, role: str = "calibrator", recipe: Mapping[str, Any] | None = None
+) -> tuple[Any, Mapping[str, Any]]:
+    """The calibrator of a job, in its fitted state, and its recipe."""
+    recipe = recipe or job.recipe["calibrator"]
+    calibrator = access.code("calibrator", recipe, store).build(**recipe["params"])
+    if job.inputs.get(role):
+        calibrator = calibrator.restore(access.read_state(store, access.one(job, role)))
+    return calibrator, recipe
+
+
+def probabilities(calibrator: Any, data: Outputs) -> Float64:
+    """float64 `[n k]` probabilities under a fitted calibrator (an unfitted `none` gives softmax)."""
+    extra = {"features": data.features} if "features" in getattr(calibrator, "needs", ()) else {}
+    probs: Float64 = calibrator.probs(data.logits, **extra)
+    return probs
+
+
+def calibrated_logits(calibrator: Any, recipe: Mapping[str, Any], data: Outputs) -> Array:
+    """What a detector reads instead of the logits: the calibrator's own logits, else log probabilities.
+
+    Log probabilities have a constant log-sum-exp of 0, so an energy score on them says nothing; a calibrator that
+    works on logits offers `logits` to keep it meaningful.
+    """
+    if hasattr(calibrator, "logits"):
+        return np.asarray(calibrator.logits(data.logits), dtype=np.float64)
+    return np.log(np.clip(probabilities(calibrator, data), np.finfo(np.float64).tiny, 1.0))

@@ -1,0 +1,149 @@
+"""Jobs that turn cached outputs into numbers with intervals: score, score_ood, samples. None of them needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from testbed.metrics.bootstrap import Draws
+from testbed.metrics.estimate import Estimate
+from testbed.runner.operations import access
+from testbed.runner.operations.fits import fitted, probabilities
+from testbed.store import Store, Writer
+from testbed.types import Array, Job
+
+#: Columns of a score table: which metric of the job's list, and its estimate.
+COLUMNS = ("position", "convention", "value", "ci_low", "ci_high", "n", "flags")
+
+
+@lru_cache(maxsize=4)
+def draws(seed: int, n: int, replicates: int) -> Draws:
+    """The resamples of a set, shared by all metrics of all jobs in this process."""
+    return Draws(seed, n, replicates)
+
+
+def score(job: Job, store: Store, writer: Writer) -> None:
+    """Metrics of the probabilities of one model on one set under one calibrator."""
+    data = access.outputs(
+        store, access.one(job, "outputs"), features=needs_features(job.recipe.get("calibrator"), store)
+    )
+    calibrator, _ = fitted(job, store)
+    probs = probabilities(calibrator, data)
+    labels = np.asarray(data.labels)
+    shared = draws(job.recipe["seed"], len(labels), job.recipe["intervals"]["replicates"])
+    rows = []
+    for position, recipe in enumerate(job.recipe["metrics"]):
+        plugin = access.code("metric", recipe, store)
+        metric = plugin.build(**recipe["params"])
+        if plugin.facts["needs"] == "confidence":
+            given: tuple[Array, Array] = (probs.max(axis=1), probs.argmax(axis=1) == labels)
+        else:
+            given = (probs, labels)
+        rows += estimate_rows(position, metric(*given, draws=shared))
+    write_rows(writer, rows)
+
+
+def score_ood(job: Job, store: Store, writer: Writer) -> None:
+    """Metrics of the scores of one detector on an in-distribution and an out-of-distribution set."""
+    inside, outside = (store.tensors(access.one(job, role), "scores")["scores"] for role in ("id", "ood"))
+    shared = draws(job.recipe["seed"], len(inside), job.recipe["intervals"]["replicates"])
+    flags = [
+        f"{name}:{kind}={store.require(access.one(job, name)).meta[kind]}"
+        for name in ("id", "ood")
+        for kind in ("nan", "infinite")
+    ]
+    flags = [flag for flag in flags if not flag.endswith("=0")]
+    rows = []
+    for position, recipe in enumerate(job.recipe["metrics"]):
+        metric = access.code("metric", recipe, store).build(**recipe["params"])
+        rows += estimate_rows(position, metric(inside, outside, draws=shared), ";".join(flags))
+    write_rows(writer, rows)
+
+
+def estimate_rows(position: int, estimates: Estimate | Sequence[Estimate], flags: str = "") -> list[dict[str, Any]]:
+    """Rows of a score table from what a metric returned: one estimate, or several conventions side by side."""
+    found = [estimates] if isinstance(estimates, Estimate) else list(estimates)
+    return [
+        dict(zip(COLUMNS, (position, e.convention, e.value, e.low, e.high, e.n, flags), strict=True)) for e in found
+    ]
+
+
+def write_rows(writer: Writer, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The rows of a score job; NaN is kept as null."""
+    import pyarrow as pa
+
+    columns = {
+        name: [None if isinstance(r[name], float) and r[name] != r[name] else r[name] for r in rows] for name in COLUMNS
+    }
+    schema = pa.schema(
+        [
+            ("position", pa.int32()),
+            ("convention", pa.string()),
+            *((n, pa.float64()) for n in COLUMNS[2:5]),
+            ("n", pa.int64()),
+            ("flags", pa.string()),
+        ]
+    )
+    writer.table("rows", pa.table(columns, schema=schema))
+
+
+def needs_features(recipe: Mapping[str, Any] | None, store: Store) -> bool:
+    """Whether a calibrator reads features."""
+    return recipe is not None and "features" in access.code("calibrator", recipe, store).facts["needs"]
+
+
+def samples(job: Job, store: Store, writer: Writer) -> None:
+    """One row an example: prediction, ledger, confidence under each calibrator, score of each detector."""
+    import pyarrow as pa
+
+    from testbed.types import SAMPLES, arrow_schema
+
+    calibrators = [
+        (c["name"], fitted(job, store, f"calibrator{i}", c["calibrator"])[0])
+        for i, c in enumerate(job.recipe["calibrators"])
+    ]
+    data = access.outputs(
+        store, access.one(job, "outputs"), features=any("features" in getattr(c, "needs", ()) for _, c in calibrators)
+    )
+    ids, labels = np.asarray(data.ids), np.asarray(data.labels)
+    prediction = np.asarray(data.logits).argmax(axis=1)
+    book = aligned(access.ledger(store, job.inputs.get("ledger", ())), ids)
+    confidence = {name: probabilities(c, data).max(axis=1).astype(np.float32) for name, c in calibrators}
+    scores = {
+        name: aligned(store.tensors(access.one(job, f"detect{i}"), "scores"), ids)["scores"]
+        for i, name in enumerate(job.recipe["detectors"])
+    }
+    columns: dict[str, Any] = {
+        "id": ids,
+        "label": labels,
+        "prediction": prediction,
+        "correct": prediction == labels,
+        **{k: v for k, v in book.items() if k in SAMPLES and k != "ids"},
+    }
+    fields = arrow_schema({k: v for k, v in SAMPLES.items() if k in columns or k in ("confidence", "score")}, 1)
+    columns |= {
+        "confidence": as_map(confidence, len(ids), pa.float32()),
+        "score": as_map(scores, len(ids), pa.float64()),
+    }
+    writer.table("samples", pa.table({name: columns[name] for name in fields.names}, schema=fields))
+
+
+def aligned(table: Mapping[str, Array], ids: Array) -> dict[str, Array]:
+    """The rows of a table with an `ids` column, in the order of `ids`."""
+    if not table:
+        return {}
+    order = np.argsort(table["ids"], kind="stable")
+    rows = order[np.searchsorted(table["ids"], ids, sorter=order)]
+    return {name: values[rows] for name, values in table.items()}
+
+
+def as_map(columns: Mapping[str, Array], n: int, kind: Any) -> Any:
+    """A map column: one entry a named column for each of n rows."""
+    import pyarrow as pa
+
+    keys = pa.array(list(columns) * n, pa.string())
+    values = pa.array(np.stack(list(columns.values()), axis=1).reshape(-1) if columns else [], kind)
+    return pa.MapArray.from_arrays(pa.array(np.arange(n + 1) * len(columns), pa.int32()), keys, values)

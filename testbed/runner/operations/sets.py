@@ -1,0 +1,90 @@
+"""Jobs that make sets: describe, split, ood, shift, quantise. None of them needs torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import numpy as np
+
+from testbed.data import base, splits
+from testbed.perturb.shift import Shift
+from testbed.runner.operations import access
+from testbed.store import Store, Writer
+from testbed.types import Array, Job, Spec
+
+
+def describe(job: Job, store: Store, writer: Writer) -> None:
+    """Ask a data set what it holds."""
+    dataset = access.code("dataset", job.recipe["dataset"], store).build(**job.recipe["dataset"]["params"])
+    writer.meta.update(spec=asdict(dataset.spec()), sizes=dict(dataset.sizes()))
+
+
+def split(job: Job, store: Store, writer: Writer) -> None:
+    """Draw one named split of a data set and keep it in id order."""
+    dataset = access.code("dataset", job.recipe["dataset"], store).build(**job.recipe["dataset"]["params"])
+    sizes = store.require(access.one(job, "describe")).meta["sizes"]
+    draw = splits.split_plan(sizes, **job.recipe["counts"], limit=job.recipe["limit"])[job.recipe["split"]]
+    examples = splits.materialise(dataset, draw, job.recipe["seed"])
+    out = access.SetWriter(writer, examples.spec, examples.group_names, role="data")
+    out.add(examples, job.recipe["shard"])
+    out.close()
+
+
+def ood(job: Job, store: Store, writer: Writer) -> None:
+    """Draw an out-of-distribution set and bring it to the shape of the in-distribution one."""
+    dataset = access.code("dataset", job.recipe["dataset"], store).build(**job.recipe["dataset"]["params"])
+    target = access.described(job, store)
+    draw = splits.whole(dataset.sizes(), job.recipe["limit"])
+    examples = splits.materialise(dataset, draw, job.recipe["seed"])
+    writer.meta["adaptation"] = "as is"
+    if examples.spec.kind == "image" and examples.spec.shape != target.shape:
+        from testbed.data import adapt
+
+        writer.meta["adaptation"] = adapt.rule(examples.spec, target)
+        examples = replace(
+            examples, x=adapt.adapt(examples.x, examples.spec, target), spec=adapt.adapted(examples.spec, target)
+        )
+    out = access.SetWriter(writer, examples.spec, examples.group_names, role="data")
+    out.add(examples, job.recipe["shard"])
+    out.close()
+
+
+def shift(job: Job, store: Store, writer: Writer) -> None:
+    """Shift a set, shard by shard where the shift works on single examples."""
+    recipe = job.recipe["shift"]
+    plugin = access.code("shift", recipe, store)
+    handle = Shift(plugin, recipe["params"])
+    alone = plugin.facts["level"] == "example"
+    parts = access.shards(store, job.inputs["set"]) if alone else iter([access.whole(store, job.inputs["set"])])
+    out: access.SetWriter | None = None
+    for examples in parts:
+        rounded = examples.spec.layout == "chw"
+        if rounded:
+            examples = replace(examples, x=quantised(examples.x), spec=at_rest(examples.spec))
+        shifted = handle.on(examples, seed=job.recipe["seed"])
+        if out is None:
+            out = access.SetWriter(writer, shifted.spec, shifted.group_names)
+            writer.meta["quantised"] = rounded
+        out.add(shifted, job.recipe["shard"])
+    assert out is not None
+    out.close()
+
+
+def quantise(job: Job, store: Store, writer: Writer) -> None:
+    """Round an attacked set to 8 bits, as an image file would."""
+    out: access.SetWriter | None = None
+    for examples in access.shards(store, job.inputs["set"]):
+        out = out or access.SetWriter(writer, at_rest(examples.spec), examples.group_names)
+        out.add(replace(examples, x=quantised(examples.x), spec=at_rest(examples.spec)), job.recipe["shard"])
+    assert out is not None
+    out.close()
+
+
+def quantised(x: Array) -> Array:
+    """uint8 `[n h w c]` from float32 `[n c h w]` in [0, 1], rounded to nearest."""
+    return np.ascontiguousarray(np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1))
+
+
+def at_rest(spec: Spec) -> Spec:
+    """The spec of images at rest from that of attacked ones."""
+    return replace(spec, dtype="uint8", layout="hwc", shape=(spec.shape[1], spec.shape[2], spec.shape[0]))

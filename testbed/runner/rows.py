@@ -1,0 +1,157 @@
+"""Plan and store -> the tables of a run: results.parquet, samples.parquet, jobs.parquet and the image strip.
+
+Rows are in plan order and hold nothing that differs between two honest runs. A cell whose job failed or was skipped is
+a row with status and error, and without a value.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from testbed.errors import CorruptArtifact
+from testbed.grid.plan import Cell, Plan, Preview
+from testbed.store import Store
+from testbed.types import RESULTS, RESULTS_VERSION, SAMPLES, SAMPLES_VERSION, arrow_schema
+
+STRIP = 8
+
+
+def results(plan: Plan, store: Store, errors: Mapping[str, str] | None = None) -> Any:
+    """All cells as a pyarrow table (`testbed.types.RESULTS`); `errors` says why a digest is not there.
+
+    A cell whose job has simply not been run yet has the status "missing".
+    """
+    import pyarrow as pa
+
+    errors = errors or {}
+    digests = dict.fromkeys(cell.digest for cell in plan.cells)
+    there = store.manifests(digests)
+    tables = {d: store.table(d, "rows").to_pylist() for d in digests if d in there and "rows" in there[d].blobs}
+    audits = audit_flags(plan, there)
+    columns: dict[str, list[Any]] = {name: [] for name in RESULTS}
+    for cell in plan.cells:
+        for row in cell_rows(cell, tables.get(cell.digest), errors.get(cell.digest), audits.get(condition_key(cell.row), "")):
+            for name, values in columns.items():
+                values.append(row.get(name))
+    return pa.table(columns, schema=arrow_schema(RESULTS, RESULTS_VERSION))
+
+
+def cell_rows(cell: Cell, table: list[dict[str, Any]] | None, error: str | None, audit: str) -> list[dict[str, Any]]:
+    """The rows of one cell: one a convention, or one that says why there is no value."""
+    row = {**cell.row, "digest": cell.digest, "flags": audit}
+    if table is None or error is not None:
+        status = "missing" if error is None else "skipped" if error.startswith("needs ") else "failed"
+        return [{**row, "status": status, "error": error}]
+    found = [one for one in table if one["position"] == cell.metric]
+    own = {"convention", "value", "ci_low", "ci_high", "n"}
+    return [
+        {**row, **{k: one[k] for k in own}, "status": "ok", "flags": ";".join(filter(None, (audit if row["metric"] != "audit" else "", one["flags"])))}
+        for one in found
+    ]  # fmt: skip
+
+
+def condition_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What names one attacked set of one model: the cells that share an audit."""
+    return tuple(row.get(name) for name in ("dataset", "seed", "model", "train_seed", "condition", "severity", "norm", "eps", "victim", "params"))
+
+
+def audit_flags(plan: Plan, there: Mapping[str, Any]) -> dict[tuple[Any, ...], str]:
+    """For each attacked set: "audit:pass", or "audit:fail(...)" with the checks that failed."""
+    flags = {}
+    for cell in plan.cells:
+        if cell.row["metric"] == "audit" and cell.digest in there:
+            failed = there[cell.digest].meta["failed"]
+            flags[condition_key(cell.row)] = f"audit:fail({', '.join(f.partition(' (')[0] for f in failed)})" if failed else "audit:pass"
+    return flags
+
+
+def write_results(plan: Plan, store: Store, folder: Path, errors: Mapping[str, str]) -> Any:
+    """Write results.parquet and return the table."""
+    import pyarrow.parquet as pq
+
+    table = results(plan, store, errors)
+    replace(folder / "results.parquet", lambda path: pq.write_table(table, path, compression="zstd"))
+    return table
+
+
+def write_samples(plan: Plan, store: Store, folder: Path) -> None:
+    """Write samples.parquet: a folder with one file a (model, condition) that is there."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    target = folder / "samples.parquet"
+    fresh = folder / "samples.parquet.new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    there = store.manifests(s.digest for s in plan.samples)
+    schema = arrow_schema(SAMPLES, SAMPLES_VERSION)
+    for position, sample in enumerate(plan.samples):
+        if sample.digest not in there:
+            continue
+        part = store.table(sample.digest, "samples")
+        n = part.num_rows
+        named = {"condition": sample_condition(sample.row), **{k: sample.row[k] for k in ("dataset", "model", "train_seed", "seed")}}
+        columns = [
+            part.column(f.name) if f.name in part.column_names else pa.array([named.get(f.name)] * n, f.type) for f in schema
+        ]  # fmt: skip
+        pq.write_table(pa.table(columns, schema=schema), fresh / f"part-{position:05d}.parquet", compression="zstd")
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
+
+
+def sample_condition(row: Mapping[str, Any]) -> str:
+    """The condition as samples.parquet and the images spell it: name, severity, norm and eps.
+
+    >>> sample_condition({"condition": "pgd", "severity": None, "norm": "linf", "eps": 0.1, "victim": "model"})
+    'pgd linf 0.1'
+    """
+    parts = [row["condition"]]
+    parts += [f"s{row['severity']:g}"] if row["severity"] is not None else []
+    parts += [f"{row['norm']} {row['eps']:.4g}"] if row["eps"] is not None else []
+    parts += [f"on {row['victim']}"] if row["victim"] not in (None, "model") else []
+    return " ".join(parts)
+
+
+def write_images(plan: Plan, store: Store, folder: Path) -> None:
+    """Write images/: a few clean and perturbed pairs of each (model, condition) whose previews are there."""
+    from testbed.report.images import write_strip
+
+    rows: list[dict[str, Any]] = []
+    for preview in plan.previews:
+        try:
+            rows += strip(preview, store)
+        except (CorruptArtifact, KeyError):
+            continue  # not made (yet): the page shows the conditions that are there
+    write_strip(folder / "images", rows)
+
+
+def strip(preview: Preview, store: Store) -> list[dict[str, Any]]:
+    """The first few examples of one (model, condition): images, label, prediction and confidence."""
+    table = store.table(preview.samples, "samples").slice(0, STRIP).to_pylist()
+    perturbed = store.tensors(preview.perturbed[0], "preview")["x"]
+    clean = store.tensors(preview.clean[0], "preview")["x"]
+    meta = store.require(preview.clean[0]).meta
+    if meta["spec"]["kind"] != "image" or len(clean) != len(perturbed):
+        return []
+    names = meta["spec"]["class_names"]
+
+    def named(label: int) -> str:
+        return names[label] if 0 <= label < len(names) else str(label)
+
+    return [
+        {"model": preview.model, "condition": preview.condition, "id": row["id"], "label": named(row["label"]), "prediction": named(row["prediction"]),
+         "confidence": next((v for k, v in row["confidence"]), float("nan")), "clean": np.asarray(clean[i]), "perturbed": np.asarray(perturbed[i])}
+        for i, row in enumerate(table[: len(clean)])
+    ]  # fmt: skip
+
+
+def replace(path: Path, write: Any) -> None:
+    """Write a file beside its place and move it there, so that a reader never sees half of it."""
+    fresh = path.with_name(path.name + ".new")
+    write(fresh)
+    fresh.replace(path)

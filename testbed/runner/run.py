@@ -1,0 +1,190 @@
+"""From a grid to a run folder: plan, run what is missing, write the tables and the page.
+
+    DIR/plan.json  results.parquet  samples.parquet/  jobs.parquet  images/  events.jsonl  report.html
+
+Everything in DIR can be had again from the grid and the store; running again rewrites it. While a run goes on,
+results.parquet is refreshed every few seconds with the cells that are there, for `testbed report --live`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from testbed.errors import EnvironmentProblem, UsageError
+from testbed.grid.plan import Plan
+from testbed.grid.planner import plan as make_plan
+from testbed.provenance import provenance
+from testbed.runner import driver, rows
+from testbed.runner.events import Event, Listener, silent
+from testbed.runner.operations import reads
+from testbed.runner.outcome import Halted, Interrupted, Outcome
+from testbed.runner.worker import Setting
+from testbed.store import Store, default_url
+from testbed.types import Job
+
+OPERATION = "testbed.runner.operations:perform"
+REFRESH_SECONDS = 10.0
+#: `auto` takes Ray from this much expected work on: example evaluations, a gradient counted as three.
+RAY_FROM = 3_000_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run a plan; nothing here can change a result.
+
+    out       run folder, default runs/<name>
+    store     folder or fsspec URL of artifacts, default TESTBED_STORE, else .testbed
+    executor  ray, serial, or auto (by the amount of work)
+    address   of a running Ray cluster ("auto", "host:port"); None starts a local one
+    workers   of a local Ray cluster; None = all cores
+    """
+
+    out: Path | None = None
+    store: str | None = None
+    executor: Literal["auto", "ray", "serial"] = "auto"
+    address: str | None = None
+    workers: int | None = None
+    timeout: float | None = None
+    max_failures: str | None = None
+    retry: bool = True
+    max_disk: int | None = None
+    page: bool = True
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that has ended: its folder, its table, how each job went, and what ended it early, if anything."""
+
+    folder: Path
+    table: Any
+    outcome: Outcome
+    cause: BaseException | None = None
+
+
+def evaluate(grid: str | Path | Mapping[str, Any], *, overrides: Sequence[str] = (), **settings: Any) -> Any:
+    """Run a grid and return its rows: a pyarrow.Table, the same as results.parquet.
+
+    grid      a YAML file, or the same as a mapping
+    settings  fields of `Settings`: out, store, executor, address, workers, timeout, max_failures, ...
+    Failed jobs are rows with a status and an error. Raises UsageError with all problems of the grid.
+    """
+    known = Settings.__dataclass_fields__
+    for name in settings:
+        if name not in known:
+            raise UsageError(f"evaluate: unknown setting {name!r}; known: {', '.join(known)}")
+    finished = run_plan(make_plan(grid, overrides), Settings(**{"page": False, **settings}))
+    if finished.cause:
+        raise finished.cause
+    return finished.table
+
+
+def run_plan(plan: Plan, settings: Settings, listener: Listener = silent) -> Finished:
+    """Run what is missing of a plan and write its folder; an interruption is in `cause`, with what was finished."""
+    store = Store(settings.store or default_url(), max_disk=settings.max_disk)
+    folder = settings.out or Path("runs") / plan.name
+    prepare_folder(folder, plan)
+    prepare_store(plan, store)
+    watch = _Watch(plan, store, folder, listener)
+    options = driver.Options(settings.max_failures, settings.retry, dropped_roles(plan.keep), reads)
+    cause: BaseException | None = None
+    try:
+        outcome = driver.run(plan.jobs, plan.wanted, store, executor(plan, store, settings, folder), options, watch)
+    except (Interrupted, Halted) as error:
+        outcome, cause = error.outcome, error
+    return Finished(folder, write_folder(plan, store, folder, outcome, settings.page), outcome, cause)
+
+
+def dropped_roles(keep: str) -> frozenset[str]:
+    """Roles of blobs that go once nothing in the plan needs them: perturbed images, unless the grid keeps them."""
+    return frozenset({"inputs"}) if keep == "outputs" else frozenset()
+
+
+def prepare_folder(folder: Path, plan: Plan) -> None:
+    """Make the run folder and write plan.json; a folder that cannot be written is a clear error."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        rows.replace(folder / "plan.json", lambda path: path.write_text(plan.to_json(provenance()), encoding="utf-8"))
+        (folder / "events.jsonl").write_text("", encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot write the run folder {str(folder)!r}: {error.strerror}; choose another with --out") from None
+
+
+def prepare_store(plan: Plan, store: Store) -> None:
+    """Put into the store what lies on the driver's disk: sources of plug-ins and files of weights."""
+    for text in plan.sources.values():
+        store.put_source(text)
+    for digest, path in plan.files.items():
+        job = plan.jobs[digest]
+        if not store.done(job, None):
+            put_file(job, Path(path), store)
+
+
+def put_file(job: Job, path: Path, store: Store) -> None:
+    """Keep a weights file as an artifact: its tensors, with the hash that the plan was made with."""
+    from testbed.digest import digest_file
+    from testbed.models.weights import read_arrays
+
+    if digest_file(path) != job.recipe["content"]:
+        raise UsageError(f"{path} changed while the plan was being made; run again")
+    with store.writer(job) as writer:
+        writer.tensors("weights", read_arrays(path))
+
+
+def executor(plan: Plan, store: Store, settings: Settings, folder: Path) -> driver.Executor:
+    """The executor that the settings name."""
+    from testbed.runner.serial import Serial
+
+    setting = Setting(OPERATION, store.url, settings.max_disk)
+    if choose(plan, settings) == "serial":
+        return Serial(setting, settings.timeout)
+    from testbed.runner.ray import Ray
+
+    return Ray(setting, address=settings.address, workers=settings.workers, timeout=settings.timeout, logs=folder)
+
+
+def choose(plan: Plan, settings: Settings) -> Literal["ray", "serial"]:
+    """Serial for small grids, because Ray takes six seconds to start; Ray for grids of real size."""
+    if settings.executor != "auto":
+        return settings.executor
+    cost = plan.cost()
+    return "ray" if settings.address or cost["forward"] + 3 * cost["gradient"] >= RAY_FROM else "serial"
+
+
+def write_folder(plan: Plan, store: Store, folder: Path, outcome: Outcome, page: bool) -> Any:
+    """All tables of a run, and its page."""
+    import pyarrow.parquet as pq
+
+    rows.replace(folder / "jobs.parquet", lambda path: pq.write_table(outcome.table(), path))
+    table = rows.write_results(plan, store, folder, outcome.errors())
+    rows.write_samples(plan, store, folder)
+    rows.write_images(plan, store, folder)
+    if page:
+        from testbed.report.page import write_page
+
+        write_page(folder)
+    return table
+
+
+class _Watch:
+    """Passes events on, keeps them in events.jsonl, and refreshes results.parquet every few seconds."""
+
+    def __init__(self, plan: Plan, store: Store, folder: Path, listener: Listener) -> None:
+        self.plan, self.store, self.folder, self.listener = plan, store, folder, listener
+        self.last = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event.plain(), default=str) + "\n")
+        self.listener(event)
+        if event.name == "finished" and time.monotonic() - self.last > REFRESH_SECONDS:
+            with suppress(OSError):  # the page is then refreshed later; the run itself goes on
+                rows.write_results(self.plan, self.store, self.folder, {})
+            self.last = time.monotonic()
+
+
