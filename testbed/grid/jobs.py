@@ -117,11 +117,12 @@ class Jobs:
 
     def ood(self, entry: OodEntry, data: DataEntry, seed: int) -> SetRef:
         """An out-of-distribution set, brought to the size and channels of the in-distribution one."""
-        n = min(entry.limit or entry.size, entry.size) if entry.size else entry.limit
+        given = self.split(data, "test", seed) if entry.source == "id" else None
+        size = given.n if given else entry.size
+        n = min(entry.limit or size, size) if size else entry.limit
         fields = {"limit": entry.limit, "seed": seed, "shard": self.grid.runtime.shard}
-        digest = self.add(
-            "ood", {"dataset": self.code(entry.bound), "fingerprint": dict(entry.fingerprint), **fields}, {"describe": [self.describe(data)]}, f"ood {entry.name}"
-        )  # fmt: skip
+        recipe = {"dataset": self.code(entry.bound), "fingerprint": dict(entry.fingerprint), **fields}
+        digest = self.add("ood", recipe, {"describe": [self.describe(data)], "set": given.digests if given else ()}, f"ood {entry.name}")
         return SetRef((digest,), n, self.parts(n))
 
     def model(self, entry: ModelEntry, data: DataEntry, seed: int, train_seed: int) -> ModelRef:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,7 @@ class _Model:
         self.planner, self.jobs, self.data, self.seed, self.entry = planner, planner.jobs, data, seed, entry
         self.resolved = planner.resolved
         self.given_train_seed = train_seed
+        self.known: dict[tuple[Any, ...], Any] = {}
         self.row: dict[str, Any] = {
             "run": planner.grid.name, "protocol": planner.grid.protocol or None, "dataset": data.name, "model": entry.name,
             "variant": entry.train["recipe"] if entry.train else "weights" if entry.weights else "as built",
@@ -148,8 +149,18 @@ class _Model:
     def calibrator_code(self, entry: CalibratorEntry) -> dict[str, Any]:
         return {"calibrator": self.jobs.code(entry.bound)}
 
+    def once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """What was planned under this key, planned now if it was not: planning is asked for the same thing often."""
+        if key not in self.known:
+            self.known[key] = make()
+        return self.known[key]
+
     def fitted(self, entry: CalibratorEntry) -> list[str]:
         """The job that fits a calibrator; none for the one that does nothing."""
+        found: list[str] = self.once(("fitted", entry.name), lambda: self._fitted(entry))
+        return found
+
+    def _fitted(self, entry: CalibratorEntry) -> list[str]:
         if entry.bound.plugin.name == "none":
             return []
         split = self.apply(self.jobs.split(self.data, "calibration", self.seed), entry.fit, None)
@@ -157,6 +168,11 @@ class _Model:
         return [self.jobs.calibrate(entry, outputs, self.entry.name)]
 
     def bank(self, entry: DetectorEntry, calibrator: CalibratorEntry | None) -> str:
+        """The fitted detector, on calibrated outputs where it reads logits through a calibrator."""
+        found: str = self.once(("bank", entry.name, calibrator and calibrator.name), lambda: self._bank(entry, calibrator))
+        return found
+
+    def _bank(self, entry: DetectorEntry, calibrator: CalibratorEntry | None) -> str:
         code = self.calibrator_code(calibrator) if calibrator else {}
         outputs = None
         if entry.fit:
@@ -168,6 +184,11 @@ class _Model:
     def detect(self, entry: DetectorEntry, outputs: str, calibrator: CalibratorEntry, label: str) -> str:
         """Scores of a detector; one that does not read logits is the same under every calibrator."""
         through = calibrator if "logits" in entry.bound.plugin.facts["consumes"] and calibrator.bound.plugin.name != "none" else None
+        key = ("detect", entry.name, outputs, through and through.name)
+        found: str = self.once(key, lambda: self._detect(entry, outputs, through, label))
+        return found
+
+    def _detect(self, entry: DetectorEntry, outputs: str, through: CalibratorEntry | None, label: str) -> str:
         code = self.calibrator_code(through) if through else {}
         return self.jobs.detect(entry, self.bank(entry, through), outputs, code, self.fitted(through) if through else [], label)
 
@@ -217,12 +238,16 @@ class _Model:
         kept = [m for m in metrics if self.planner.wanted({**full, "metric": m.plugin.name})]
         if not kept:
             return
-        target = self.apply(self.jobs.ood(entry, self.data, self.seed), entry.condition, None)
-        outputs = self.jobs.forward(self.model, target, entry.name)
+        outputs = self.once(("ood", entry.name, entry.condition.label()), lambda: self.ood_outputs(entry))
         outside = self.detect(detector, outputs, calibrator, entry.name)
         digest = self.jobs.score_ood(kept, inside, outside, self.seed, f"{label} {detector.name} {entry.name}")
         for position, metric in enumerate(kept):
             self.cell({**full, "metric": metric.plugin.name}, digest, position)
+
+    def ood_outputs(self, entry: OodEntry) -> str:
+        """The job that runs this model on an out-of-distribution set under its condition."""
+        target = self.apply(self.jobs.ood(entry, self.data, self.seed), entry.condition, None)
+        return self.jobs.forward(self.model, target, entry.name)
 
     def worst(self, norm: str, eps: float, found: Sequence[tuple[str, SetRef]]) -> None:
         """The per-example worst case over all attacks of one norm and radius, where there are several."""

@@ -232,10 +232,11 @@ class _Resolver:
         return ModelEntry(entry.name or _short(entry.use), bound, train, path, digest, entry.feature_layer)
 
     def recipe(self, where: Where, train: schema.Train) -> Mapping[str, Any] | None:
-        from testbed.models.recipes import validate
+        from testbed.models import recipes
 
         try:
-            return {"recipe": train.recipe, "epochs": train.epochs, "params": validate(train.recipe, train.params)}
+            plugin = recipes.read(train.recipe)
+            return {"recipe": plugin.name, "version": plugin.facts["version"], "epochs": train.epochs, "params": plugin.validate(train.params)}
         except ValidationError as error:
             for item in error.errors():
                 self.fail((*where, *item["loc"]), f"recipe {train.recipe!r}: {_say(item, None, (*where, *item['loc']))}")
@@ -327,10 +328,26 @@ class _Resolver:
             bound = self.bind("dataset", where, schema.Use(use=name, **entry.params))
             if bound is None:
                 continue
-            sizes, content, _ = self.ask(where, bound)
-            size = (sizes.get("test") or sum(sizes.values())) if sizes else None
-            found += [OodEntry(entry.name or _short(name), entry.group, bound, entry.limit, size, content, c) for c in conditions]
+            source, size, content = self.ask_ood(where, bound)
+            found += [OodEntry(entry.name or _short(name), entry.group, bound, entry.limit, source, size, content, c) for c in conditions]
         return found
+
+    def ask_ood(self, where: Where, bound: Bound) -> tuple[str, int | None, dict[str, Any]]:
+        """What an installed OOD set is made from, its size, and its fingerprint."""
+        from testbed.data import ood
+        from testbed.data.base import fingerprint
+        from testbed.data.splits import whole
+
+        if bound.plugin.source is not None:
+            return "own", None, {}
+        try:
+            dataset = bound.plugin.build(**bound.params)
+            source = ood.source(dataset)
+            sizes = dict(dataset.sizes())
+            return source, whole(sizes).count if sizes and source != "id" else None, fingerprint(dataset)
+        except (TestbedError, OSError) as error:
+            self.fail(where, str(error))
+            return "own", None, {}
 
     def need_splits(self, data: Sequence[DataEntry], calibrators: Sequence[CalibratorEntry], detectors: Sequence[DetectorEntry], models: Sequence[ModelEntry]) -> None:
         """Every split that something is fitted on must exist."""

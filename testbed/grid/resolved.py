@@ -128,12 +128,16 @@ class DetectorEntry:
 
 @dataclass(frozen=True)
 class OodEntry:
-    """An out-of-distribution set, its group (near, far) and what is done to it."""
+    """An out-of-distribution set, its group (near, far) and what is done to it.
+
+    source  what it is made from: "own" data, "spec" (random numbers), "id" (the in-distribution test examples)
+    """
 
     name: str
     group: str
     bound: Bound
     limit: int | None
+    source: str
     size: int | None
     fingerprint: Mapping[str, Any]
     condition: ConditionEntry = CLEAN

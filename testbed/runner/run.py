@@ -128,12 +128,12 @@ def prepare_store(plan: Plan, store: Store) -> None:
 def put_file(job: Job, path: Path, store: Store) -> None:
     """Keep a weights file as an artifact: its tensors, with the hash that the plan was made with."""
     from testbed.digest import digest_file
-    from testbed.models.weights import read_arrays
+    from testbed.models.weights import read
 
     if digest_file(path) != job.recipe["content"]:
         raise UsageError(f"{path} changed while the plan was being made; run again")
     with store.writer(job) as writer:
-        writer.tensors("weights", read_arrays(path))
+        writer.tensors("weights", {name: value.numpy() for name, value in read(path).items()})
 
 
 def executor(plan: Plan, store: Store, settings: Settings, folder: Path) -> driver.Executor:

@@ -272,6 +272,13 @@ class Store:
         """Raise EnvironmentProblem, which says what to do, where this process cannot write to the store."""
         self.files.write("tmp/writable", b"")
 
+    def scratch(self, name: str) -> Path | None:
+        """A path beside the blobs for what a running job leaves to itself (a checkpoint); None on an object store."""
+        path = self.files.local(f"scratch/{name}")
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
     # --- sources and failures -------------------------------------------------------------------------------------
 
     def put_source(self, text: str) -> str:

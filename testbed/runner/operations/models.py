@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from testbed.models import build
+from testbed.models import weights as weight_files
 from testbed.models.classifier import Classifier
+from testbed.models.tensors import as_tensor
 from testbed.runner.operations import access
 from testbed.store import Store, Writer
-from testbed.types import Array, Examples, Job, Spec
+from testbed.types import Array, Examples, Job
 
 
 @contextlib.contextmanager
@@ -26,14 +29,12 @@ def as_planned(runtime: Mapping[str, Any]) -> Iterator[torch.device]:
         torch.set_num_threads(before)
 
 
-def network(job: Job, store: Store, seed: int = 0) -> torch.nn.Module:
-    """The job's network as its code builds it, its initial weights drawn with `seed`."""
-    spec = access.described(job, store)
+def network(job: Job, store: Store) -> torch.nn.Module:
+    """The job's network as its code builds it; whatever it draws is drawn with seed 0."""
     plugin = access.code("model", job.recipe["model"], store)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        built = plugin.build(**job.recipe["model"]["params"])
-        return built.build(spec) if hasattr(built, "build") else built(spec)
+        torch.manual_seed(0)
+        return build.module(plugin.build(**job.recipe["model"]["params"]), access.described(job, store))
 
 
 def classifier(job: Job, store: Store, device: torch.device) -> Classifier:
@@ -41,47 +42,49 @@ def classifier(job: Job, store: Store, device: torch.device) -> Classifier:
     module = network(job, store)
     arrays = store.tensors(access.one(job, "weights"), "weights")
     module.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
-    return Classifier(module.to(device), job.recipe["feature_layer"])
+    return Classifier(module.to(device), job.recipe["feature_layer"], spec=access.described(job, store))
 
 
 def tensor(examples: Examples, device: torch.device | str = "cpu") -> torch.Tensor:
-    """A set at rest as a model takes it: float32, images `[n c h w]` in [0, 1]."""
-    x = torch.from_numpy(np.ascontiguousarray(examples.x)).to(device)
-    if examples.spec.layout == "hwc":
-        x = x.permute(0, 3, 1, 2)
-    elif examples.spec.layout == "tc":
-        x = x.permute(0, 2, 1)
-    return x.contiguous().float().div_(255) if examples.spec.dtype == "uint8" else x.contiguous().float()
+    """A set at rest as a model takes it, on a device."""
+    return as_tensor(examples.x, examples.spec).to(device)
 
 
 def weights(job: Job, store: Store, writer: Writer) -> None:
     """Keep a network's weights: those of the file that the plan hashed, or as the code builds them."""
     module = network(job, store)
     if job.inputs.get("file"):
-        load_arrays(module, store.tensors(access.one(job, "file"), "weights"))
-    _write_weights(writer, module)
+        arrays = store.tensors(access.one(job, "file"), "weights")
+        built = access.code("model", job.recipe["model"], store).build(**job.recipe["model"]["params"])
+        state = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+        weight_files.fit(module, state, getattr(built, "key_map", None), where=job.label)
+    _write_weights(writer, module.state_dict())
 
 
 def train(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
-    """Train a network by a recipe."""
+    """Train a network by a recipe; a checkpoint beside the store's blobs lets a killed job go on."""
     from testbed.models.train import train as run_recipe
 
-    recipe = job.recipe["train"]
+    recipe, runtime = job.recipe["train"], job.recipe["runtime"]
     examples = access.whole(store, job.inputs["set"])
-    with as_planned(job.recipe["runtime"]) as device:
-        module = network(job, store, seed=job.recipe["seed"]).to(device)
-        run_recipe(
-            recipe["recipe"], recipe["params"], module, examples, seed=job.recipe["seed"], epochs=recipe["epochs"]
-        )
-    _write_weights(writer, module)
-    writer.meta["nondeterministic"] = job.recipe["runtime"]["device"] != "cpu"
+    plugin = access.code("model", job.recipe["model"], store)
+    checkpoint = store.scratch(f"{job.digest}.safetensors")
+    with as_planned(runtime) as device:
+        state = run_recipe(
+            recipe["recipe"], recipe["params"], lambda spec: build.module(plugin.build(**job.recipe["model"]["params"]), spec), examples,
+            seed=job.recipe["seed"], epochs=recipe["epochs"], checkpoint=checkpoint, device=str(device),
+        )  # fmt: skip
+    _write_weights(writer, state)
+    writer.meta["nondeterministic"] = runtime["device"] != "cpu"
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
     return {"forwards": len(examples) * recipe["epochs"], "gradients": len(examples) * recipe["epochs"]}
 
 
-def _write_weights(writer: Writer, module: torch.nn.Module) -> None:
-    state = {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
-    writer.tensors("weights", {name: np.ascontiguousarray(value) for name, value in state.items()})
-    writer.meta["parameters"] = int(sum(p.numel() for p in module.parameters()))
+def _write_weights(writer: Writer, state: Mapping[str, torch.Tensor]) -> None:
+    arrays = {name: np.ascontiguousarray(value.detach().cpu().numpy()) for name, value in state.items()}
+    writer.tensors("weights", arrays)
+    writer.meta["parameters"] = int(sum(value.size for value in arrays.values()))
 
 
 def forward(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
@@ -105,8 +108,7 @@ def forward(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
             n += len(examples)
         head = model.head()
     if head is not None:
-        weight, bias = (h.detach().cpu().numpy() for h in head)
-        writer.tensors("head", {"weight": np.ascontiguousarray(weight), "bias": np.ascontiguousarray(bias)})
+        writer.tensors("head", {"weight": np.ascontiguousarray(head[0]), "bias": np.ascontiguousarray(head[1])})
     writer.meta.update(n=n, no_features=model.feature_reason)
     return {"forwards": n}
 
@@ -121,12 +123,3 @@ def _outputs(model: Classifier, examples: Examples, batch: int, device: torch.de
             features.append(f.float().cpu().numpy())
     return np.concatenate(logits), np.concatenate(features) if features else None
 
-
-def check_logits(logits: torch.Tensor, spec: Spec) -> None:
-    """Refuse a model whose number of classes is not that of the data."""
-    if logits.ndim != 2 or logits.shape[1] != spec.classes:
-        from testbed.errors import DataError
-
-        raise DataError(
-            f"the model gives {list(logits.shape)} for a batch; expected [n, {spec.classes}] logits for this data set"
-        )

@@ -6,7 +6,8 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from testbed.data import base, splits
+from testbed.data import ood as made
+from testbed.data import splits
 from testbed.perturb.shift import Shift
 from testbed.runner.operations import access
 from testbed.store import Store, Writer
@@ -33,17 +34,10 @@ def split(job: Job, store: Store, writer: Writer) -> None:
 def ood(job: Job, store: Store, writer: Writer) -> None:
     """Draw an out-of-distribution set and bring it to the shape of the in-distribution one."""
     dataset = access.code("dataset", job.recipe["dataset"], store).build(**job.recipe["dataset"]["params"])
-    target = access.described(job, store)
-    draw = splits.whole(dataset.sizes(), job.recipe["limit"])
-    examples = splits.materialise(dataset, draw, job.recipe["seed"])
-    writer.meta["adaptation"] = "as is"
-    if examples.spec.kind == "image" and examples.spec.shape != target.shape:
-        from testbed.data import adapt
-
-        writer.meta["adaptation"] = adapt.rule(examples.spec, target)
-        examples = replace(
-            examples, x=adapt.adapt(examples.x, examples.spec, target), spec=adapt.adapted(examples.spec, target)
-        )
+    like = access.described(job, store)
+    given = access.whole(store, job.inputs["set"]) if job.inputs.get("set") else None
+    writer.meta["rule"] = made.rule(dataset, like)
+    examples = made.examples(dataset, like=like, seed=job.recipe["seed"], limit=job.recipe["limit"], given=given)
     out = access.SetWriter(writer, examples.spec, examples.group_names, role="data")
     out.add(examples, job.recipe["shard"])
     out.close()
