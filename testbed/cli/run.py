@@ -28,7 +28,6 @@ def run(
 
     Exit codes: 0 fine, 1 some jobs failed, 2 bad grid or usage, 3 missing extra or environment, 130 interrupted.
     """
-    from testbed.cli.store import size
     from testbed.errors import UsageError, nearest
     from testbed.grid.planner import plan as make_plan
     from testbed.runner.progress import progress
@@ -71,3 +70,20 @@ def show(folder: Path, page: bool) -> None:
     show_table(read_run(folder), Console())
     if page:
         typer.echo(f"report: {folder / 'report.html'}")
+
+
+def size(text: str) -> int:
+    """A number of bytes as people write it.
+
+    >>> size("20GB"), size("1.5 GiB"), size("1000")
+    (20000000000, 1610612736, 1000)
+    """
+    import re
+
+    from testbed.errors import UsageError
+
+    units = {"": 1, "b": 1} | {f"{u}b": 1000 ** (i + 1) for i, u in enumerate("kmgt")} | {f"{u}ib": 1024 ** (i + 1) for i, u in enumerate("kmgt")}
+    match = re.fullmatch(r"([0-9.]+)\s*([a-z]*)", text.strip().lower())
+    if match is None or match[2] not in units:
+        raise UsageError(f"{text!r} is not a size; expected a number of bytes such as 20GB, 1.5GiB or 500MB")
+    return int(float(match[1]) * units[match[2]])
