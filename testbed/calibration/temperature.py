@@ -63,10 +63,10 @@ class Solution(NamedTuple):
     at_bound: bool
 
 
-def solve(logits: Array, labels: Ints, weights: Float64 | None = None) -> Solution:
+def solve(logits: Array, labels: Ints, weights: Float64 | None = None, quiet: bool = False) -> Solution:
     """The temperature that minimises the (weighted) mean NLL of softmax(logits / T), T in [1e-3, 1e3].
 
-    `weights` float `[n]` >= 0, for importance-weighted fits. Warns where T stops at a bound.
+    `weights` float `[n]` >= 0, for importance-weighted fits. Warns where T stops at a bound, unless `quiet`.
 
     >>> solve(np.log(np.array([[0.9, 0.1]] * 4)), np.array([0, 0, 0, 1])).temperature.__round__(6)
     2.0
@@ -88,7 +88,7 @@ def solve(logits: Array, labels: Ints, weights: Float64 | None = None) -> Soluti
         u = float(proposal) if low < proposal < high else _inside(u, proposal, low, high)
     gradient = abs(slope) * float(np.exp(u))
     at_bound = bool(abs(u) > np.log(LARGEST) - 1e-9)
-    if at_bound:
+    if at_bound and not quiet:
         warnings.warn(
             f"temperature: the NLL has no minimum for T in [{1 / LARGEST}, {LARGEST}]; T stopped at {np.exp(-u):.4g} "
             "(every calibration example right, or worse than chance)",

@@ -20,8 +20,8 @@ from testbed.types import Outputs
 #: Parameters that make a method quick enough for a test; every other method runs with its defaults.
 QUICK: dict[str, dict[str, Any]] = {}
 
-#: Methods whose outcome is a global search or a random restart: equal only within this under a permutation.
-LOOSE: dict[str, float] = {}
+#: Solved to a gradient of 2e-5 only, so equal within this under a permutation.
+LOOSE: dict[str, float] = dict.fromkeys(("matrix", "dirichlet", "sms"), 1e-4)
 
 NAMES = sorted(plugins.names("calibrator"))
 
@@ -183,10 +183,11 @@ def test_bad_input_is_refused(name: str) -> None:
 
     with pytest.raises(DataError, match="row 7"):
         fit(name, d._replace(logits=bad))
-    with pytest.raises(DataError, match="labels must lie in 0..3"):
+    with pytest.raises(DataError, match=r"labels must lie in 0\.\.3"):
         fit(name, d._replace(labels=d.labels + 1))
-    with pytest.raises(DataError, match="not fitted"):
-        probs(build(name), d)
+    if name != "none":
+        with pytest.raises(DataError, match="not fitted"):
+            probs(build(name), d)
     with pytest.raises(DataError, match="fitted on 4 classes"):
         probs(fitted(name), data(k=2))
 
