@@ -1,0 +1,57 @@
+"""`testbed report`: the page of a run, its tables as text, or a page that follows it while it goes on."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from testbed.errors import UsageError
+
+
+class Format(StrEnum):
+    """How tables are printed."""
+
+    terminal = "terminal"
+    markdown = "markdown"
+    latex = "latex"
+
+
+def report(
+    run: Annotated[Path | None, typer.Argument(help="Run folder; the newest under runs/ if left out.")] = None,
+    table: Annotated[Format | None, typer.Option(help="Print the tables instead of writing the page.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the page; default RUN/report.html.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Serve the page on this machine until the run ends.")] = False,
+    port: Annotated[int, typer.Option(help="With --live: the port on 127.0.0.1; 0 takes a free one.")] = 0,
+) -> None:
+    """One HTML page of a run that opens offline, or its table as text."""
+    from testbed.report.load import read_run
+
+    if table is not None and (live or out is not None):
+        raise UsageError("--table prints to the terminal; it goes with neither --live nor --out")
+    if live and out is not None:
+        raise UsageError("--live writes RUN/report.html when the run ends; it does not go with --out")
+    found = read_run(run)
+    if live:
+        from testbed.report.live import serve
+
+        print(serve(found.folder, port, lambda address: print(f"{found.name}: {address}", flush=True)))
+    elif table is Format.terminal:
+        from testbed.cli.console import console
+        from testbed.report.terminal import show
+
+        show(found, console())
+    elif table is Format.markdown:
+        from testbed.report.markdown import markdown
+
+        print(markdown(found))
+    elif table is Format.latex:
+        from testbed.report.latex import latex
+
+        print(latex(found))
+    else:
+        from testbed.report.page import write_page
+
+        print(write_page(found, out))

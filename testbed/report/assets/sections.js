@@ -1,0 +1,172 @@
+// The sections of the page, each from the rows of one data set (and protocol).
+
+const QUALITY_STUB = [["model", "calibrator"], ["variant", "train_seed", "seed", "fit", "group"]];
+const DETECTION_STUB = [["model", "detector"], ["variant", "train_seed", "seed", "calibrator", "fit"]];
+const FIRST_METRICS = ["accuracy", "ece"];
+
+const prefer = (options, ...wanted) => wanted.find((name) => options.includes(name)) ?? options[0];
+const metricsOf = (rows) => distinct(rows.map((row) => row.metric)).filter((metric) => metric !== "audit");
+
+function overview(rows) {
+  const quality = rows.filter((row) => !detection(row) && row.metric !== "audit");
+  if (!quality.length) return null;
+  const metrics = metricsOf(quality);
+  return section("overview", "Overview", "Model and calibrator down, condition across. The stronger the shade, the larger the value. Click a number for its digest and the command that does it again.", (state, redraw) => {
+    const metric = state.metric ?? prefer(metrics, ...FIRST_METRICS);
+    const shown = quality.filter((row) => row.metric === metric);
+    const conventions = distinct(shown.map((row) => row.convention).filter(present));
+    const convention = conventions.includes(state.convention) ? state.convention : conventions[0];
+    const kept = conventions.length > 1 ? shown.filter((row) => row.convention === convention) : shown;
+    const sizes = distinct(kept.map((row) => row.n).filter(present)).sort((a, b) => a - b);
+    return [
+      h("div", { class: "controls" }, choice("metric", metrics, metric, (value) => redraw({ metric: value })),
+        conventions.length > 1 ? choice("convention", conventions, convention, (value) => redraw({ convention: value })) : null,
+        h("span", { class: "count" }, `n = ${sizes.length > 1 ? `${sizes[0]} to ${sizes.at(-1)}` : text(sizes[0])}${convention ? `, ${convention}` : ""}`)),
+      heatTable(kept, stubOf(kept, ...QUALITY_STUB), (row) => row.label, conditionOrder(kept)),
+    ];
+  });
+}
+
+function curves(rows) {
+  const quality = rows.filter((row) => !detection(row) && row.metric !== "audit");
+  if (!families(quality).length) return null;
+  const [models, calibrators, metrics] = ["model", "calibrator", "metric"].map((name) => distinct(quality.map((row) => row[name])));
+  return section("curves", "Against severity and eps", "Bands are confidence intervals; 0 is clean data; a cross marks a failed cell.", (state, redraw) => {
+    const model = state.model ?? null;
+    const few = models.length * calibrators.length <= 6 ? null : prefer(calibrators, "none");
+    const calibrator = state.calibrator === undefined ? few : state.calibrator;
+    const shown = quality.filter((row) => (model === null || row.model === model) && (calibrator === null || row.calibrator === calibrator));
+    const wanted = state.metric ? [state.metric] : FIRST_METRICS.filter((name) => metrics.includes(name));
+    const colour = model !== null || models.length === 1 ? "calibrator" : "model";
+    const style = lineStyle(shown, colour, colour === "model" ? "calibrator" : null);
+    const cards = (wanted.length ? wanted : metrics.slice(0, 1)).map((metric) => curveCards(shown, metric, style));
+    return [
+      h("div", { class: "controls" },
+        choice("metric", [[null, FIRST_METRICS.join(" and ")], ...metrics.map((name) => [name, name])], state.metric ?? null, (value) => redraw({ metric: value })),
+        models.length > 1 ? choice("model", [[null, "all"], ...models.map((name) => [name, name])], model, (value) => redraw({ model: value })) : null,
+        calibrators.length > 1 ? choice("calibrator", [[null, "all"], ...calibrators.map((name) => [name, name])], calibrator, (value) => redraw({ calibrator: value })) : null),
+      legend(style),
+      h("div", { class: "cards" }, cards[0].flatMap((_, i) => cards.map((list) => list[i]))),
+    ];
+  });
+}
+
+function reliabilityDiagrams(rows, dataset) {
+  const entries = DATA.reliability.filter((entry) => entry.dataset === dataset);
+  if (!entries.length) return null;
+  const models = distinct(entries.map((entry) => entry.model));
+  return section("reliability", "Reliability", "Points are the accuracy of 15 equal-width bins at their mean confidence, with 95 % Wilson intervals; grey is the share of examples in a bin; on the dashed line confidence is right.", (state, redraw) => {
+    const model = state.model ?? models[0];
+    const own = entries.filter((entry) => entry.model === model);
+    const order = conditionOrder(rows).filter((name) => own.some((entry) => entry.condition === name));
+    const conditions = order.concat(distinct(own.map((entry) => entry.condition)).filter((name) => !order.includes(name)));
+    const condition = conditions.includes(state.condition) ? state.condition : conditions[0];
+    const calibrators = distinct(rows.map((row) => row.calibrator));
+    const place = (entry) => calibrators.indexOf(entry.calibrator);
+    return [
+      h("div", { class: "controls" }, choice("model", models, model, (value) => redraw({ model: value })), choice("condition", conditions, condition, (value) => redraw({ condition: value }))),
+      h("div", { class: "cards" }, own.filter((entry) => entry.condition === condition).sort((a, b) => place(a) - place(b)).map((entry) => {
+        const ece = rows.find((row) => row.metric === "ece" && row.model === model && row.label === condition && row.calibrator === entry.calibrator && row.train_seed === entry.train_seed);
+        const values = entry.bins.map((bin) => ({ ...bin, tip: `${bin.n} examples: confidence ${spell(bin.confidence)}, accuracy ${spell(bin.accuracy)} [${spell(bin.low)}, ${spell(bin.high)}]` }));
+        return card(entry.calibrator, `${condition}, n = ${entry.n}${ece && !failed(ece) ? `, ECE ${spell(ece.value)} ${interval(ece)}` : ""}`, "reliability", values);
+      })),
+    ];
+  });
+}
+
+function strip(rows) {
+  const { rows: images, files, left_out: left } = DATA.images;
+  const own = images.filter((image) => !present(image.dataset) || rows.some((row) => row.dataset === image.dataset));
+  if (!own.length) return null;
+  const models = distinct(own.map((image) => image.model));
+  const picture = (name, words) => h("img", { src: files[name], alt: words, loading: "lazy" });
+  return section("images", "Clean and perturbed", left ? `${left} more image pairs lie in the run folder.` : null, (state, redraw) => {
+    const model = state.model ?? models[0];
+    const mine = own.filter((image) => image.model === model);
+    return [
+      h("div", { class: "controls" }, choice("model", models, model, (value) => redraw({ model: value }))),
+      h("div", { class: "strips" }, [...groups(mine, (image) => image.condition)].map(([condition, list]) => h("div", { class: "strip" }, h("h3", {}, condition),
+        h("div", { class: "pairs" }, list.map((image) => {
+          const right = text(image.prediction) === text(image.label);
+          const before = present(image.clean_prediction) ? `, clean: ${text(image.clean_prediction)} ${spell(image.clean_confidence)}` : "";
+          return h("figure", { class: right ? "pair" : "pair fooled", title: `example ${image.id}, label ${image.label}, prediction ${image.prediction}${before}` },
+            h("div", {}, picture(image.clean, `clean ${image.label}`), picture(image.perturbed, `perturbed ${image.label}`)),
+            h("figcaption", {}, h("span", {}, `${image.label} → ${image.prediction}`), h("span", { class: "between" }, `${(100 * image.confidence).toFixed(0)} %`)));
+        }))))),
+    ];
+  });
+}
+
+function detectionMap(rows) {
+  const found = rows.filter(detection);
+  if (!found.length) return null;
+  const metrics = metricsOf(found);
+  const conditions = conditionOrder(found);
+  const sets = [...groups(found, (row) => row.over)].sort((a, b) => text(a[1][0].group).localeCompare(text(b[1][0].group))).map(([name]) => name);
+  return section("detection", "Out-of-distribution detection", "Detector down, OOD set across, with intervals. Scores are larger for more out-of-distribution; OOD is the positive class unless the convention says otherwise.", (state, redraw) => {
+    const metric = state.metric ?? prefer(metrics, "auroc");
+    const condition = state.condition ?? conditions[0];
+    const shown = found.filter((row) => row.metric === metric && row.label === condition);
+    const conventions = distinct(shown.map((row) => row.convention).filter(present));
+    const convention = conventions.includes(state.convention) ? state.convention : conventions[0];
+    const kept = conventions.length > 1 ? shown.filter((row) => row.convention === convention) : shown;
+    return [
+      h("div", { class: "controls" }, choice("metric", metrics, metric, (value) => redraw({ metric: value })),
+        conventions.length > 1 ? choice("convention", conventions, convention, (value) => redraw({ convention: value })) : h("span", { class: "count" }, text(convention)),
+        choice("in-distribution set", conditions, condition, (value) => redraw({ condition: value }))),
+      heatTable(kept, stubOf(kept, ...DETECTION_STUB), (row) => row.over, sets),
+    ];
+  });
+}
+
+function detectionCurves(rows) {
+  const found = rows.filter((row) => detection(row) && row.metric === "auroc");
+  if (!families(found).length) return null;
+  const [sets, models, calibrators] = ["over", "model", "calibrator"].map((name) => distinct(found.map((row) => row[name])));
+  return section("detection-curves", "Detection under shift and attack", "AUROC against the severity and eps of what was done to the in-distribution set, with intervals.", (state, redraw) => {
+    const over = state.over ?? sets[0];
+    const model = state.model ?? models[0];
+    const shown = found.filter((row) => row.over === over && row.model === model && row.calibrator === calibrators[0]);
+    const style = lineStyle(shown, "detector", null);
+    return [
+      h("div", { class: "controls" }, choice("model", models, model, (value) => redraw({ model: value })), choice("OOD set", sets, over, (value) => redraw({ over: value }))),
+      legend(style),
+      h("div", { class: "cards" }, curveCards(shown, "auroc", style)),
+    ];
+  });
+}
+
+function scoreCharts(dataset) {
+  const charts = DATA.scores.charts.filter((chart) => chart.dataset === dataset);
+  if (!charts.length) return null;
+  const left = DATA.scores.left_out;
+  return section("scores", "Scores and ROC", left ? `The first ${DATA.scores.charts.length} pairs of sets; ${left} more are in samples.parquet.` : null, (state, redraw) => {
+    const over = (chart) => (chart.ood_condition === "clean" ? chart.ood_set : `${chart.ood_set} · ${chart.ood_condition}`);
+    let kept = charts;
+    const pick = (name, key, words) => {
+      const options = distinct(kept.map(key));
+      const value = options.includes(state[name]) ? state[name] : options[0];
+      kept = kept.filter((chart) => key(chart) === value);
+      return choice(words, options, value, (chosen) => redraw({ [name]: chosen }));
+    };
+    const controls = [pick("model", (chart) => chart.model, "model"), pick("over", over, "OOD set"), pick("condition", (chart) => chart.condition, "in-distribution set")];
+    const cards = kept.flatMap((chart) => {
+      const bars = ["id", "ood"].flatMap((set) => chart[set].map((share, i) => ({
+        from: chart.edges[i], to: chart.edges[i + 1], share, set: set === "id" ? chart.dataset : over(chart),
+        tip: `${set === "id" ? chart.dataset : over(chart)}: ${(100 * share).toFixed(1)} % in [${spell(chart.edges[i])}, ${spell(chart.edges[i + 1])}]`,
+      })));
+      const line = chart.fpr.map((fpr, order) => ({ fpr, tpr: chart.tpr[order], order }));
+      const points = chart.operating.map((point) => ({ ...point, tip: `${point.name}: ${(100 * point.tpr).toFixed(1)} % of OOD and ${(100 * point.fpr).toFixed(1)} % of ID flagged` }));
+      const odd = chart.not_finite ? `, ${chart.not_finite} scores not finite` : "";
+      return [card(chart.detector, `scores${odd}`, "histogram", bars), card(chart.detector, "ROC, OOD positive", "roc", [...line, ...points])];
+    });
+    return [h("div", { class: "controls" }, controls), h("div", { class: "cards" }, cards)];
+  });
+}
+
+function audits(rows) {
+  const found = rows.filter((row) => row.metric === "audit");
+  if (!found.length) return null;
+  return section("audits", "Audits of attacks", "What speaks against a robust number: gradient masking, no convergence, a black box beating the white box, zero or NaN gradients. A number with a failed audit is an upper bound.", () => [
+    heatTable(found, stubOf(found, ["model"], ["variant", "train_seed", "seed"]), (row) => row.label, conditionOrder(found))]);
+}

@@ -1,0 +1,77 @@
+"""One HTML page that opens offline: data, charts and scripts inside it, nothing fetched.
+
+The data are one JSON block, which a browser does not execute; the scripts put every text into the page as text, never
+as markup. A content security policy forbids the page any connection but to its own origin (used by `--live` alone).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from testbed.errors import EnvironmentProblem
+from testbed.report.load import Run
+from testbed.report.payload import payload
+
+ASSETS = "assets"
+
+#: In the order in which they must run.
+SCRIPTS = ("base.js", "table.js", "charts.js", "sections.js", "main.js")
+
+
+def write_page(run: Run, path: Path | None = None) -> Path:
+    """Write the page of a run (default: report.html in its folder) in one step, so that no reader sees half of it."""
+    path = path or run.folder / "report.html"
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(page(run), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise EnvironmentProblem(f"cannot write {path}: {error.strerror}; give another place with --out") from None
+    return path
+
+
+def page(run: Run, live: bool = False) -> str:
+    """The page as text."""
+    from jinja2 import Environment
+
+    template = Environment(autoescape=True).from_string(asset("page.html.j2"))
+    data = payload(run, live)
+    return template.render(
+        name=run.name,
+        data=as_json(data),
+        style=asset("style.css"),
+        bundle=bundle(),
+        scripts=[asset(name) for name in SCRIPTS],
+    )
+
+
+def asset(name: str) -> str:
+    """The text of a file in assets/."""
+    return files("testbed.report").joinpath(ASSETS, name).read_text(encoding="utf-8")
+
+
+def as_json(value: Any) -> str:
+    """JSON that can stand inside a script element: no `<` is left that could end it.
+
+    >>> as_json({"model": "</script>"})
+    '{"model":"\\\\u003c/script\\\\u003e"}'
+    """
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+@lru_cache(maxsize=1)
+def bundle() -> str:
+    """Vega, Vega-Lite and vega-embed as one script; takes about two seconds to bundle, once a process."""
+    import vl_convert
+
+    return str(vl_convert.javascript_bundle(None)).replace("</script", "<\\/script")

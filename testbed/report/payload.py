@@ -1,0 +1,138 @@
+"""Everything the page shows, as one JSON object; the page's script only filters and draws.
+
+Rows are stored by column, texts once each. Numbers keep six digits; one that is not finite is a text ("NaN"), since
+JSON has no word for it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from testbed.report.charts import specs
+from testbed.report.images import read_strip
+from testbed.report.load import Run, condition_label
+from testbed.report.reliability import reliability
+from testbed.report.scores import score_charts
+from testbed.report.table import ood_label
+from testbed.types import RESULTS
+
+#: Pairs of images a (model, condition), and in the whole page: a page must stay small enough to mail.
+MOST_A_CONDITION, MOST_IMAGES = 8, 480
+
+
+def payload(run: Run, live: bool = False) -> dict[str, Any]:
+    """The JSON object of the page of a run; `live` makes the page look for a newer one."""
+    charts, left_out = score_charts(run)
+    return {
+        "name": run.name,
+        "live": live,
+        "rows": columns([{**row, **labels(row)} for row in run.rows], (*RESULTS, "label", "over")),
+        "reliability": reliability(run),
+        "scores": {"charts": charts, "left_out": left_out},
+        "images": images(run.folder / "images"),
+        "jobs": dict(Counter(row["status"] for row in run.select("SELECT status FROM jobs"))),
+        "progress": progress(run.folder / "events.jsonl"),
+        "commands": commands(run.plan),
+        "notes": list(run.plan.get("notes") or ()),
+        "provenance": dict(run.plan.get("provenance") or {}),
+        "specs": specs(),
+    }
+
+
+def labels(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands for a row's condition and OOD set wherever the page names them."""
+    return {"label": condition_label(row), "over": ood_label(row) if row.get("ood_set") is not None else None}
+
+
+def columns(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """The rows by column: a column of texts as its distinct values and an index into them, another as its values.
+
+    >>> columns([{"a": "x", "b": 1.0}, {"a": "x", "b": None}], ["a", "b"])
+    {'length': 2, 'columns': {'a': {'values': ['x'], 'codes': [0, 0]}, 'b': {'values': [1.0, None]}}}
+    """
+    found: dict[str, Any] = {}
+    for name in names:
+        values = [row.get(name) for row in rows]
+        if any(isinstance(value, str) for value in values):
+            distinct = list(dict.fromkeys(values))
+            place = {value: i for i, value in enumerate(distinct)}
+            found[name] = {"values": distinct, "codes": [place[value] for value in values]}
+        else:
+            found[name] = {"values": [_short(value) for value in values]}
+    return {"length": len(rows), "columns": found}
+
+
+def _short(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else {"nan": "NaN", "inf": "∞", "-inf": "−∞"}[str(value)]
+
+
+def images(folder: Path) -> dict[str, Any]:
+    """The strip of clean and perturbed images: its rows, each file once as a data URI, and how many were left out."""
+    shown: Counter[tuple[str, str]] = Counter()
+    rows: list[dict[str, Any]] = []
+    files: dict[str, str] = {}
+    all_rows = read_strip(folder)
+    for row in all_rows:
+        key = (row["model"], row["condition"])
+        if shown[key] < MOST_A_CONDITION and len(rows) < MOST_IMAGES:
+            shown[key] += 1
+            rows.append(row)
+            for role in ("clean", "perturbed"):
+                files.setdefault(row[role], data_uri(folder, row[role]))
+    return {"rows": rows, "files": files, "left_out": len(all_rows) - len(rows)}
+
+
+def data_uri(folder: Path, name: str) -> str:
+    """A PNG file of `folder` as a data URI; an empty text where the file is not there or not in the folder."""
+    path = folder / name
+    if Path(name).name != name or not path.is_file():
+        return ""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def progress(events: Path) -> dict[str, Any]:
+    """How far a run is, from the events it appends: total, cached, finished and running jobs, and whether it ended."""
+    found: dict[str, Any] = {"total": 0, "cached": 0, "finished": 0, "failed": 0, "running": [], "ended": False}
+    running: dict[str, str] = {}
+    for event in read_events(events):
+        name = event.get("event")
+        if name == "planned":
+            found |= {
+                "total": event.get("total", 0),
+                "cached": event.get("cached", 0),
+                "finished": 0,
+                "failed": 0,
+                "ended": False,
+            }
+            running.clear()
+        elif name == "started":
+            running[event.get("digest", "")] = event.get("label", "")
+        elif name == "finished":
+            running.pop(event.get("digest", ""), None)
+            found["finished"] += 1
+            found["failed"] += event.get("status") not in ("done", "cached")
+        elif name == "ended":
+            found["ended"] = True
+            running.clear()
+    return found | {"running": list(running.values())[:8]}
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """The events appended so far; a last line that is still being written is not one yet."""
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.exists() else []
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def commands(plan: Mapping[str, Any]) -> dict[str, str]:
+    """What redoes a number and what explains it, ready for the digest to be appended."""
+    grid = shlex.quote(str(plan.get("file") or "GRID"))
+    return {"redo": f"testbed run {grid} --redo", "explain": f"testbed plan {grid} --explain"}

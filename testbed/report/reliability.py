@@ -1,0 +1,61 @@
+"""Reliability diagrams: accuracy against confidence in bins, from samples.parquet.
+
+Bins are of equal width and closed on the right, as in Guo et al. 2017: bin b of B holds confidences in (b/B, (b+1)/B].
+The interval of a bin's accuracy is Wilson's. Confidence is that of the calibrated top class; `correct` is whether the
+uncalibrated prediction is right, so under a calibrator that changes the prediction the diagram is that of its
+confidence against the model's own decisions.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from testbed.report.load import Run
+
+BINS = 15
+
+_SQL = f"""
+WITH long AS (
+    SELECT dataset, model, train_seed, seed, condition, correct, unnest(map_entries(confidence)) AS entry
+    FROM samples WHERE label >= 0
+)
+SELECT dataset, model, train_seed, seed, condition, entry.key AS calibrator,
+       greatest(ceil(entry.value * {BINS})::INTEGER - 1, 0) AS bin,
+       count(*) AS n, avg(entry.value) AS confidence, sum(correct::INTEGER) AS correct
+FROM long WHERE isfinite(entry.value) GROUP BY ALL ORDER BY ALL
+"""
+
+
+def reliability(run: Run) -> list[dict[str, Any]]:
+    """One entry a (data set, model, seeds, condition, calibrator): `bins` lists the bins that hold examples.
+
+    A bin is `{"from", "to", "n", "share", "confidence", "accuracy", "low", "high"}`.
+    """
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    names = ("dataset", "model", "train_seed", "seed", "condition", "calibrator")
+    for row in run.select(_SQL):
+        key = tuple(row[name] for name in names)
+        entry = found.setdefault(key, {**dict(zip(names, key, strict=True)), "n": 0, "bins": []})
+        low, high = wilson(row["correct"], row["n"])
+        accuracy = row["correct"] / row["n"]
+        entry["n"] += row["n"]
+        edges = {"from": round(row["bin"] / BINS, 6), "to": round((row["bin"] + 1) / BINS, 6)}
+        numbers = {"confidence": row["confidence"], "accuracy": accuracy, "low": low, "high": high}
+        entry["bins"].append({**edges, "n": row["n"], **{name: round(value, 5) for name, value in numbers.items()}})
+    for entry in found.values():
+        for one in entry["bins"]:
+            one["share"] = round(one["n"] / entry["n"], 5)
+    return list(found.values())
+
+
+def wilson(successes: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (Wilson 1927), by default at 95 %.
+
+    >>> [round(bound, 4) for bound in wilson(8, 10)]
+    [0.4902, 0.9433]
+    """
+    p, z2 = successes / n, z * z
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
