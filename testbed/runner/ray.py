@@ -182,13 +182,16 @@ def connect(address: str | None, workers: int | None, logs: Path | None) -> bool
         return False
     if address is not None and ":" in address:
         _reachable(address)
-    quiet = {"log_to_driver": False, "configure_logging": False}
     try:
         if address is not None:
-            ray.init(address=address, **quiet)
+            ray.init(address=address, log_to_driver=False)
             return False
         ray.init(
-            num_cpus=workers, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, address="local", **quiet
+            address="local",
+            num_cpus=workers,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
         )
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
         if address is not None:

@@ -25,9 +25,9 @@ def toys_for_workers() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def ray_cluster(toys_for_workers: None) -> Iterator[None]:
     """A local cluster of four CPUs; executors made meanwhile use it and leave it running."""
-    from testbed.runner.ray import connect
-
     import ray
+
+    from testbed.runner.ray import connect
 
     assert connect(None, 4, None)
     yield

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 import toy_jobs as toy
 
-from testbed.errors import EnvironmentProblem
 from testbed.runner.driver import MAX_STARTS, Options, run
 from testbed.runner.events import Event
 from testbed.runner.outcome import Halted, Outcome
@@ -119,26 +121,40 @@ def test_job_that_no_machine_can_hold_halts_with_advice(tmp_path: Path) -> None:
         go(Store(tmp_path), toy.by_digest(job))
 
 
-def test_nothing_of_ray_reaches_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    job = toy.job("make", name="noise", n=1, trouble="die once")
-    outcome = go(Store(tmp_path / "store"), toy.by_digest(job), logs=tmp_path / "logs")
-    out, err = capfd.readouterr()
-
-    assert outcome.ok
-    assert (out, err) == ("", "")
+def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process of its own."""
+    command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_no_cluster_at_the_address_is_a_clear_error(toys_for_workers: None) -> None:
-    import subprocess
-    import sys
+@pytest.mark.slow
+def test_nothing_of_ray_reaches_the_terminal(tmp_path: Path) -> None:
+    code = """
+        import sys, pathlib, toy_jobs as toy
+        from testbed.runner.driver import run
+        from testbed.runner.ray import Ray
+        from testbed.runner.worker import Setting
+        from testbed.store import Store
+        job = toy.job("make", name="noise", n=1, trouble="die once")
+        store = Store(sys.argv[1] + "/store")
+        executor = Ray(Setting(toy.OPERATION, store.url), workers=1, logs=pathlib.Path(sys.argv[1]) / "logs")
+        assert run({job.digest: job}, [job.digest], store, executor).ok
+    """
+    done = python(code, str(tmp_path))
 
-    code = (
-        "from testbed.runner.ray import connect\n"
-        "from testbed.errors import EnvironmentProblem\n"
-        "try: connect('127.0.0.1:1', None, None)\n"
-        "except EnvironmentProblem as e: print(e)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert "worker died" in (tmp_path / "logs" / "ray.log").read_text()
 
-    assert "no Ray cluster answers at '127.0.0.1:1'" in done.stdout
-    assert EnvironmentProblem.exit_code == 3
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:x"])
+def test_no_cluster_at_the_address_is_a_clear_error(address: str) -> None:
+    code = """
+        import sys
+        from testbed.errors import EnvironmentProblem
+        from testbed.runner.ray import connect
+        try:
+            connect(sys.argv[1], None, None)
+        except EnvironmentProblem as problem:
+            print(problem)
+    """
+    assert f"no Ray cluster answers at '{address}'" in python(code, address).stdout
