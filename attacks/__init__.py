@@ -1,1 +1,1 @@
-"""Adversarial attacks: one method or family a file. Found through the entry points `testbed.attacks`."""
+"""Adversarial attacks, one method or family a file. Installed as `testbed_attacks`; found through entry points."""

@@ -1,0 +1,78 @@
+"""Losses an attack maximises, one value a row. z `[m k]` logits, y int64 `[m]` labels, t int64 `[m]` targets.
+
+z_(1) >= z_(2) >= ... are a row's sorted logits. Those that compare logits differ from cross-entropy where the
+softmax saturates: cross-entropy then has a gradient of exactly zero in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+Name = Literal["ce", "margin", "dlr"]
+
+
+def cross_entropy(z: Tensor, y: Tensor) -> Tensor:
+    """-log softmax(z)_y."""
+    return F.cross_entropy(z, y, reduction="none")
+
+
+def margin(z: Tensor, y: Tensor) -> Tensor:
+    """max_{i != y} z_i - z_y; positive = fooled (Carlini and Wagner 2017, f_6 without its floor).
+
+    >>> import torch
+    >>> margin(torch.tensor([[2.0, 5.0, 1.0]]), torch.tensor([0])).tolist()
+    [3.0]
+    """
+    own = z.gather(1, y[:, None]).squeeze(1)
+    return z.scatter(1, y[:, None], float("-inf")).amax(1) - own
+
+
+def dlr(z: Tensor, y: Tensor) -> Tensor:
+    """Difference of logits ratio, margin / (z_(1) - z_(3)) (Croce and Hein 2020, equation 6); needs three classes.
+
+    With two classes z_(3) does not exist and the loss is the margin itself.
+
+    >>> import torch
+    >>> dlr(torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([0])).tolist()
+    [-0.5]
+    """
+    if z.shape[1] < 3:
+        return margin(z, y)
+    top = z.topk(3, dim=1).values
+    return margin(z, y) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+def targeted_dlr(z: Tensor, y: Tensor, t: Tensor) -> Tensor:
+    """(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2) (Croce and Hein 2020, equation 7); needs four classes.
+
+    With three classes the denominator is z_(1) - z_(3), with two there is none.
+
+    >>> import torch
+    >>> targeted_dlr(torch.tensor([[4.0, 3.0, 2.0, 1.0]]), torch.tensor([0]), torch.tensor([2])).tolist()
+    [-0.800000011920929]
+    """
+    gap = (z.gather(1, t[:, None]) - z.gather(1, y[:, None])).squeeze(1)
+    if z.shape[1] < 3:
+        return gap
+    top = z.topk(min(4, z.shape[1]), dim=1).values
+    return gap / (top[:, 0] - top[:, 2:].mean(1) + 1e-12)
+
+
+def by_name(name: str, z: Tensor, y: Tensor) -> Tensor:
+    """The untargeted loss called `name`."""
+    return {"ce": cross_entropy, "margin": margin, "dlr": dlr}[name](z, y)
+
+
+def towards(name: str, y: Tensor) -> Callable[[Tensor, slice], Tensor]:
+    """The loss called `name` as `Victim.gradient` takes it, for rows with labels y."""
+    return lambda z, at: by_name(name, z, y[at])
+
+
+def ranked_targets(z: Tensor, y: Tensor, most: int) -> Tensor:
+    """The classes other than y by falling logit, int64 `[m min(most, k - 1)]`."""
+    others = z.scatter(1, y[:, None], float("-inf"))
+    return others.argsort(dim=1, descending=True, stable=True)[:, : min(most, z.shape[1] - 1)]

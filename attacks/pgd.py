@@ -1,0 +1,179 @@
+"""Projected gradient descent and its one-step and fixed-start forms.
+
+    FGSM  x + eps * s(g)                                             Goodfellow et al. 2015
+    BIM   PGD from the clean image                                   Kurakin et al. 2017
+    PGD   x_{k+1} = P(x_k + a * s(grad L(x_k))), x_0 random in the ball, several restarts   Madry et al. 2018
+
+s is the norm's steepest unit step (`testbed.perturb.geometry.steepest`), P the projection on the ball and then the box.
+An example leaves at its first fooled iterate, also between restarts; one that stands keeps its highest-loss iterate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from testbed.types import Paper
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from testbed.perturb.attack import Found
+    from testbed.perturb.victim import Victim
+
+Norms = Literal["linf", "l2", "l1"]
+
+
+@dataclass(frozen=True)
+class FGSM:
+    """Fast gradient method: one step of size eps up the loss. `random_start` adds the start of PGD (R+FGSM)."""
+
+    eps: float
+    norm: Norms = "linf"
+    random_start: bool = False
+    loss: Literal["ce", "margin", "dlr"] = "ce"
+    bounds: Any = (0.0, 1.0)
+
+    norms: ClassVar = ("linf", "l2", "l1")
+    streams: ClassVar = True
+    reference: ClassVar = Paper(
+        "Explaining and harnessing adversarial examples",
+        "Ian Goodfellow and Jonathon Shlens and Christian Szegedy",
+        2015,
+        "ICLR",
+        "1412.6572",
+    )
+
+    def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
+        """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
+        pgd = PGD(self.eps, self.norm, 1, self.eps, 1, self.random_start, self.loss, self.bounds)
+        return pgd(model, x, y, rng=rng)
+
+
+@dataclass(frozen=True)
+class BIM:
+    """Basic iterative method: PGD from the clean image with the paper's step eps / steps where none is given."""
+
+    eps: float
+    norm: Norms = "linf"
+    steps: int = 10
+    step_size: float | None = None
+    loss: Literal["ce", "margin", "dlr"] = "ce"
+    bounds: Any = (0.0, 1.0)
+
+    norms: ClassVar = ("linf", "l2", "l1")
+    streams: ClassVar = True
+    reference: ClassVar = Paper(
+        "Adversarial examples in the physical world",
+        "Alexey Kurakin and Ian Goodfellow and Samy Bengio",
+        2017,
+        "ICLR workshop",
+        "1607.02533",
+    )
+
+    def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
+        """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
+        step = self.eps / self.steps if self.step_size is None else self.step_size
+        return PGD(self.eps, self.norm, self.steps, step, 1, False, self.loss, self.bounds)(model, x, y, rng=rng)
+
+
+@dataclass(frozen=True)
+class PGD:
+    """Projected gradient descent.
+
+    steps        gradient steps a restart; each iterate is evaluated, the last one by a forward pass alone
+    step_size    in input units; 2.5 * eps / steps where absent (Madry et al. 2018, appendix)
+    restarts     independent random starts; later ones see only the examples still standing
+    random_start uniform in the ball; without it every restart would be the same, so restarts must be 1
+    """
+
+    eps: float
+    norm: Norms = "linf"
+    steps: int = 40
+    step_size: float | None = None
+    restarts: int = 1
+    random_start: bool = True
+    loss: Literal["ce", "margin", "dlr"] = "ce"
+    bounds: Any = (0.0, 1.0)
+
+    norms: ClassVar = ("linf", "l2", "l1")
+    streams: ClassVar = True
+    reference: ClassVar = Paper(
+        "Towards deep learning models resistant to adversarial attacks",
+        "Aleksander Madry and Aleksandar Makelov and Ludwig Schmidt and Dimitris Tsipras and Adrian Vladu",
+        2018,
+        "ICLR",
+        "1706.06083",
+    )
+
+    def __post_init__(self) -> None:
+        if self.restarts > 1 and not self.random_start:
+            raise ValueError(f"restarts={self.restarts} without random_start would repeat one run; use restarts=1")
+        if self.steps < 1 or self.restarts < 1:
+            raise ValueError(f"steps and restarts must be at least 1, got {self.steps} and {self.restarts}")
+
+    def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
+        """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
+        from .tracker import Tracker
+
+        tracker = Tracker(x, y)
+        gains = [self._restart(model, x, y, rng, tracker, number) for number in range(self.restarts)]
+        return tracker.found(late_gain=max(gains))
+
+    def _restart(self, model: Victim, x: Tensor, y: Tensor, rng: Any, tracker: Any, number: int) -> float:
+        """One run from one start; the share of the loss gained on standing examples that came in the last quarter."""
+        from testbed.perturb.execution import limits
+        from testbed.perturb.geometry import confine, random_direction, steepest
+
+        from .losses import by_name, towards
+
+        low, high = limits(self.bounds, x, x.device)
+        size = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
+        rows = tracker.standing
+        if len(rows) == 0:
+            return 0.0
+        now = x[rows]
+        if self.random_start:
+            now = confine(
+                now + self.eps * random_direction(rng.take(rows.cpu().numpy()), now, self.norm, f"start{number}"),
+                now,
+                self.norm,
+                self.eps,
+                low,
+                high,
+            )
+        marks = []
+        for step in range(self.steps + 1):
+            if step < self.steps:
+                gradient, loss, logits = model.gradient(now, towards(self.loss, y[rows]), rows=rows)
+            else:
+                logits = model(now, rows=rows)
+                loss = by_name(self.loss, logits, y[rows])
+            stand = tracker.see(rows, now, logits, loss)
+            marks.append((step, rows[stand], loss[stand]))
+            if not bool(stand.all()):
+                rows, now, gradient = rows[stand], now[stand], gradient[stand]
+            if len(rows) == 0 or step == self.steps:
+                break
+            now = confine(now + size * steepest(gradient, self.norm), x[rows], self.norm, self.eps, low, high)
+        return late_gain(marks, rows, self.steps)
+
+
+def late_gain(marks: list[tuple[int, Tensor, Tensor]], rows: Tensor, steps: int) -> float:
+    """Of the loss that the examples `rows` gained over a run, the share gained in its last quarter; 0 = converged.
+
+    marks   (step, rows then standing, their loss); rows are sorted and only ever leave
+    """
+    import torch
+
+    if len(rows) == 0 or len(marks) < 4:
+        return 0.0
+    best, start, early = None, None, None
+    for step, there, loss in marks:
+        mine = loss[torch.searchsorted(there, rows)]
+        best = mine if best is None else torch.maximum(best, mine)
+        start = best if start is None else start
+        early = best if step <= 0.75 * steps else early
+    gained = float((best - start).double().mean()) if best is not None and start is not None else 0.0
+    late = float((best - early).double().mean()) if best is not None and early is not None else 0.0
+    return late / gained if gained > 0 else 0.0

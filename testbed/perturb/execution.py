@@ -1,0 +1,234 @@
+"""How a bound attack runs: `execute` is `Attack.run`. Kept apart because it needs torch and the handle must not."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from testbed import seeding
+from testbed.errors import DataError, PluginViolation, TestbedError
+from testbed.perturb import verify
+from testbed.perturb.attack import Attack, Found, seeded
+from testbed.perturb.geometry import length
+from testbed.perturb.ledger import AttackResult, columns
+from testbed.perturb.victim import Victim, device_of, frozen
+from testbed.types import FLAG_BAD_GRADIENT, FLAG_CLIPPED, FLAG_FAILED, FLAG_PROJECTED, FLAG_ZERO_GRADIENT
+
+
+@dataclass(frozen=True)
+class _Set:
+    """The checked set on the model's device."""
+
+    x: Tensor
+    y: Tensor
+    ids: Any
+    low: Any
+    high: Any
+    clipped: Tensor
+    logits: Tensor
+    wrong: Tensor
+
+
+def execute(attack: Attack, model: Any, x: Any, y: Any, *, ids: Any, seed: int) -> AttackResult:
+    """See `Attack.run`."""
+    x, y = torch.as_tensor(x), torch.as_tensor(y).long().reshape(-1)
+    ids = np.arange(len(x)) if ids is None else np.asarray(ids, dtype=np.int64).reshape(-1)
+    if len(ids) != len(x):
+        raise DataError(f"attack: {len(x)} inputs but {len(ids)} ids")
+    home, training = x.device, bool(getattr(model, "training", False))
+    with frozen(model), torch.no_grad():
+        data = _prepare(attack, model, x, y, ids)
+        victim = Victim(model, ids=ids, labels=data.y, batch=attack.batch)
+        with verify.untouched(attack.plugin.ref, model, x=data.x, y=data.y):
+            found = _attack(attack, victim, data, seed)
+        return _judge(attack, model, data, found, victim, home, training, seed)
+
+
+def _prepare(attack: Attack, model: Any, x: Tensor, y: Tensor, ids: Any) -> _Set:
+    labelled = attack.plugin.facts["objective"] != "detector"
+    device = device_of(model)
+    low, high = limits(attack.bounds, x, device)
+    x, clipped = verify.inputs(x.to(device), y.to(device), low, high, labelled=labelled)
+    y = y.to(device)
+    if len(x) == 0:
+        nothing = torch.zeros(0, dtype=torch.bool, device=device)
+        return _Set(x, y, ids, low, high, clipped, torch.zeros(0, 2, device=device), nothing)
+    logits = verify.logits_of(Victim(model, batch=attack.batch)(x), y, labelled=labelled)
+    wrong = (
+        logits.argmax(1) != y if attack.plugin.facts["objective"] == "label" else torch.zeros_like(y, dtype=torch.bool)
+    )
+    return _Set(x, y, ids, low, high, clipped, logits, wrong)
+
+
+def limits(bounds: Any, x: Tensor, device: Any = None) -> tuple[Any, Any]:
+    """Low and high: two floats, or tensors over the features where every feature has its own pair."""
+    pairs = np.asarray(bounds, dtype=np.float64)
+    if pairs.shape in ((2,), (1, 2)):
+        low, high = map(float, pairs.reshape(2))
+        return low, high
+    if pairs.shape != (x.shape[1] if x.dim() > 1 else 0, 2):
+        raise DataError(
+            f"attack: bounds must be (low, high) or one pair for each of the {tuple(x.shape[1:])} features, "
+            f"got shape {pairs.shape}"
+        )
+    shape = (1, -1, *(1,) * (x.dim() - 2))
+    columns_ = torch.as_tensor(pairs, dtype=torch.float32, device=device)
+    return columns_[:, 0].reshape(shape), columns_[:, 1].reshape(shape)
+
+
+def _attack(attack: Attack, victim: Victim, data: _Set, seed: int) -> Found:
+    """The plug-in on every example that is not wrong already, slice by slice."""
+    whole = Found(data.x.clone(), data.wrong.long() - 1, torch.zeros_like(data.wrong), {})
+    rows = torch.nonzero(~data.wrong).flatten()
+    if len(rows) == 0 or attack.eps == 0:
+        return whole
+    target = attack.plugin.build(**attack.params)
+    size = len(rows) if getattr(target, "streams", False) else attack.batch
+    info: dict[str, list[Any]] = {}
+    for at in torch.split(rows, size):
+        part = _call(
+            attack, target, victim.take(at), data.x[at].clone(), data.y[at].clone(), data.ids[at.cpu().numpy()], seed
+        )
+        checked = verify.output(attack.plugin.ref, part.x, data.x[at], data.low, data.high)
+        failed = torch.zeros_like(data.wrong[at]) if part.failed is None else torch.as_tensor(part.failed).to(at.device)
+        whole.x[at] = torch.where(failed.reshape(-1, *(1,) * (checked.dim() - 1)), data.x[at], checked)
+        whole.failed[at] = failed
+        seen = victim.counts.first_wrong[at]
+        steps = (
+            torch.where(seen > 0, seen, victim.counts.queries[at])
+            if part.first_step is None
+            else torch.as_tensor(part.first_step).to(at.device)
+        )
+        whole.first_step[at] = steps.long()
+        for key, value in part.info.items():
+            info.setdefault(key, []).append((value, len(at)))
+    return Found(whole.x, whole.first_step, whole.failed, {key: _merge(values) for key, values in info.items()})
+
+
+def _merge(values: list[tuple[Any, int]]) -> Any:
+    """One slice's value as it is; numbers of several slices averaged with the slices' sizes."""
+    if len(values) == 1:
+        return values[0][0]
+    total = sum(size for _, size in values)
+    return sum(float(value) * size for value, size in values) / total
+
+
+def _call(
+    attack: Attack, target: Callable[..., Any], victim: Victim, x: Tensor, y: Tensor, ids: Any, seed: int
+) -> Found:
+    plugin, version = attack.plugin, attack.plugin.facts["version"]
+    asks = inspect.signature(target).parameters
+    operation = f"attack:{plugin.name}"
+    shard = seeding.shard_seed(operation, version, seed, ids)
+    draws: dict[str, Any] = {}
+    if "rng" in asks:
+        draws["rng"] = seeding.Rng(operation, int(version), seed, ids)
+    if "generator" in asks:
+        draws["generator"] = torch.Generator(device=x.device).manual_seed(shard)
+    try:
+        with seeded(shard), torch.enable_grad():
+            out = target(victim, x, y, **draws)
+    except TestbedError:
+        raise
+    except Exception as error:
+        raise PluginViolation(
+            f"attack {plugin.ref!r} raised {type(error).__name__}: {error} (on {len(x)} examples){_where(error)}"
+        ) from error
+    return out if isinstance(out, Found) else Found(out)
+
+
+def _where(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else f", at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+
+
+def _judge(
+    attack: Attack, model: Any, data: _Set, found: Found, victim: Victim, home: Any, training: bool, seed: int
+) -> AttackResult:
+    """Verify the images, score them with a forward pass of our own and write the ledger."""
+    projected = torch.zeros_like(data.wrong)
+    x_adv = found.x
+    if attack.norm is not None and attack.eps is not None:
+        name, minimal = attack.plugin.ref, attack.plugin.facts["minimal"]
+        x_adv, projected = verify.budget(
+            name, x_adv, data.x, attack.norm, attack.eps, data.low, data.high, minimal=minimal
+        )
+    x_adv[data.wrong] = data.x[data.wrong]
+    logits = Victim(model, batch=attack.batch)(x_adv) if len(x_adv) else data.logits
+    labelled = data.y >= 0
+    success = (logits.argmax(1) != data.y) & labelled
+    margin, loss = _margin_and_loss(logits, data.y.clamp_min(0))
+    counts = victim.counts
+    marks = [
+        (data.clipped, FLAG_CLIPPED), (projected, FLAG_PROJECTED), (found.failed, FLAG_FAILED),
+        (counts.zero_gradients > 0, FLAG_ZERO_GRADIENT), (counts.bad_gradients > 0, FLAG_BAD_GRADIENT),
+    ]  # fmt: skip
+    first = torch.where(success, found.first_step.clamp_min(1), -torch.ones_like(found.first_step))
+    table = columns(
+        success=success,
+        first_step=torch.where(data.wrong, torch.zeros_like(first), first),
+        gradients=counts.gradients,
+        queries=counts.queries,
+        distance=length(x_adv - data.x, attack.norm or "linf"),
+        margin=margin.masked_fill(~labelled, float("nan")),
+        loss=loss.masked_fill(~labelled, float("nan")),
+        confidence_before=data.logits.double().softmax(1).amax(1),
+        confidence_after=logits.double().softmax(1).amax(1),
+        flags=sum(mask.int() * bit for mask, bit in marks),
+    )
+    audit = {**found.info, **_by_products(attack, model, data, counts, training, seed)}
+    return AttackResult(x=x_adv.to(home), audit=audit, **table)
+
+
+def _margin_and_loss(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """z_y - max other z, and cross-entropy, both float64 `[n]`."""
+    wide = logits.double()
+    own = wide.gather(1, y[:, None]).squeeze(1)
+    others = wide.scatter(1, y[:, None], float("-inf")).amax(1)
+    return own - others, torch.logsumexp(wide, 1) - own
+
+
+def _by_products(attack: Attack, model: Any, data: _Set, counts: Any, training: bool, seed: int) -> dict[str, Any]:
+    """Numbers of the basic audit. They cost two forward passes: random noise of the same size, and a repeat."""
+    if len(data.x) == 0:
+        return {}
+    total = float(counts.gradients.sum())
+    softmaxed = bool((data.logits >= 0).all()) and bool(((data.logits.sum(1) - 1).abs() < 1e-4).all())
+    out = {
+        "n": len(data.x),
+        "already_wrong": int(data.wrong.sum()),
+        "clipped_inputs": int(data.clipped.sum()),
+        "zero_gradient_share": float(counts.zero_gradients.sum()) / total if total else 0.0,
+        "bad_gradient_share": float(counts.bad_gradients.sum()) / total if total else 0.0,
+        "softmax_as_logits": softmaxed,
+        "was_in_train_mode": training,
+    }
+    few = data.x[: attack.batch]
+    again = Victim(model, batch=attack.batch)(few)
+    out["randomised_forward"] = float((again - data.logits[: len(few)]).abs().max())
+    if attack.norm in ("linf", "l2", "l1") and attack.eps:
+        out["noise_success"] = _noise_success(attack, model, data, seed)
+    return out
+
+
+def _noise_success(attack: Attack, model: Any, data: _Set, seed: int) -> float:
+    """Share of the rightly classified examples that one random perturbation of size eps fools."""
+    from testbed.perturb.geometry import confine, per_row, random_direction
+
+    right = torch.nonzero(~data.wrong).flatten()
+    if len(right) == 0:
+        return 0.0
+    x, norm, eps = data.x[right], str(attack.norm), float(attack.eps or 0.0)
+    rng = seeding.Rng("attack-audit-noise", 1, seed, data.ids[right.cpu().numpy()])
+    step = random_direction(rng, x, norm, "noise")
+    step = step.sign() if norm == "linf" else step / per_row(length(step, norm).float().clamp_min(1e-30), step)
+    logits = Victim(model, batch=attack.batch)(confine(x + eps * step, x, norm, eps, data.low, data.high))
+    return float((logits.argmax(1) != data.y[right]).double().mean())

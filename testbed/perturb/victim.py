@@ -1,0 +1,177 @@
+"""The model as an attack sees it: a function from inputs to logits that counts what it is asked.
+
+Costs are counted here, per example, by the wrapper and never claimed by the attack: one query a forward evaluation of
+one example, one gradient a backward evaluation of one example. An attack that says which examples its rows are
+(`rows`, positions in the set) is counted exactly; a batch of the full set counts one each; any other batch is shared
+evenly over the set, because nothing better is known.
+
+The module runs in evaluation mode with frozen parameters, so gradients flow to the input only; `frozen` puts both back.
+Inputs larger than `batch` are cut into chunks, forward and backward, so an attack may hold a whole set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+#: loss(logits, at) -> `[m]`; `at` is the slice of rows of x these logits belong to.
+Loss = Callable[[Tensor, slice], Tensor]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What each example of a set has cost so far, float64 `[n]` (fractions where a batch was shared evenly).
+
+    first_wrong    queries spent when the example was first seen misclassified, 0 = not yet
+    zero_gradients, bad_gradients   how many of its gradients were exactly zero, or held NaN or infinity
+    """
+
+    queries: Tensor
+    gradients: Tensor
+    first_wrong: Tensor
+    zero_gradients: Tensor
+    bad_gradients: Tensor
+
+    @classmethod
+    def zeros(cls, n: int, device: Any = None) -> Counts:
+        """Nothing counted yet for n examples."""
+        return cls(*(torch.zeros(n, dtype=torch.float64, device=device) for _ in range(5)))
+
+
+@contextmanager
+def frozen(module: Any) -> Iterator[None]:
+    """Evaluation mode and no parameter gradients inside; the module's own modes and flags afterwards."""
+    if not isinstance(module, torch.nn.Module):
+        yield
+        return
+    modes = [(part, part.training) for part in module.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    module.eval()
+    for parameter, _ in flags:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+        for parameter, wanted in flags:
+            parameter.requires_grad_(wanted)
+
+
+class Victim:
+    """`model` as attacks get it: `victim(x)` is the logits `[m k]` of x `[m ...]`.
+
+    ids      of the examples, where it is known how many there are
+    counts   shared with another victim of the same set; made new where absent
+    labels   int64 `[n]`; given, the query that first saw each example misclassified is recorded
+
+    >>> victim = Victim(torch.nn.Linear(2, 3), ids=[5, 6])
+    >>> _ = victim(torch.zeros(1, 2), rows=torch.tensor([1]))
+    >>> gradient, loss, logits = victim.gradient(torch.zeros(2, 2), lambda z, at: z[:, 0])
+    >>> victim.counts.queries.tolist(), victim.counts.gradients.tolist(), tuple(gradient.shape)
+    ([1.0, 2.0], [1.0, 1.0], (2, 2))
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        *,
+        ids: Any = None,
+        counts: Counts | None = None,
+        labels: Tensor | None = None,
+        batch: int = 256,
+    ) -> None:
+        self.module, self.batch, self.labels = module, batch, labels
+        self.device = device_of(module)
+        self.counts = counts if counts is not None else Counts.zeros(1 if ids is None else len(ids), self.device)
+        self._rows = torch.arange(len(self.counts.queries), device=self.counts.queries.device)
+
+    def take(self, rows: Tensor) -> Victim:
+        """The same model for a part of the set; its rows are counted where they belong in the whole."""
+        part = Victim(self.module, counts=self.counts, labels=self.labels, batch=self.batch)
+        part._rows = self._rows[rows.to(self._rows.device)]
+        return part
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __call__(self, x: Tensor, *, rows: Tensor | None = None) -> Tensor:
+        """Logits `[m k]`. Gradients flow to x where it asks for them, and a backward pass is then counted too."""
+        logits = (
+            torch.cat([self._forward(chunk) for chunk in torch.split(x, self.batch)])
+            if len(x) > self.batch
+            else self._forward(x)
+        )
+        self._count(self.counts.queries, rows, len(x))
+        self._note_wrong(logits, rows)
+        if logits.requires_grad:
+            logits.register_hook(lambda _: self._count(self.counts.gradients, rows, len(x)))  # type: ignore[no-untyped-call]
+        return logits
+
+    def gradient(self, x: Tensor, loss: Loss, *, rows: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradient `[m ...]` of each row's loss at x, the loss `[m]` and the logits `[m k]`, all detached.
+
+        Counts one query and one gradient a row. Values that are not finite are counted and set to zero.
+        """
+        parts = [self._gradient(x[at], loss, at) for at in _slices(len(x), self.batch)]
+        gradient, values, logits = (torch.cat(column) if len(parts) > 1 else column[0] for column in zip(*parts))
+        self._count(self.counts.queries, rows, len(x))
+        self._count(self.counts.gradients, rows, len(x))
+        largest = gradient.flatten(1).abs().amax(1) if gradient.numel() else gradient.new_zeros(len(x))
+        bad = ~largest.isfinite()
+        self._count(self.counts.zero_gradients, rows, len(x), largest == 0)
+        if bool(bad.any()):
+            self._count(self.counts.bad_gradients, rows, len(x), bad)
+            gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
+        self._note_wrong(logits, rows)
+        return gradient, values, logits
+
+    def _gradient(self, x: Tensor, loss: Loss, at: slice) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            logits = self._forward(x)
+            values = loss(logits, at)
+            if not values.requires_grad:
+                return torch.zeros_like(x).detach(), values.detach(), logits.detach()
+            (gradient,) = torch.autograd.grad(values.sum(), x, allow_unused=True)
+        return torch.zeros_like(x).detach() if gradient is None else gradient, values.detach(), logits.detach()
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.module(x))
+
+    def _where(self, rows: Tensor | None, size: int) -> Tensor | None:
+        if rows is not None:
+            return self._rows[rows.to(self._rows.device)]
+        return self._rows if size == len(self._rows) else None
+
+    def _count(self, column: Tensor, rows: Tensor | None, size: int, which: Tensor | None = None) -> None:
+        where = self._where(rows, size)
+        amount = torch.ones(size, dtype=column.dtype, device=column.device) if which is None else which.to(column)
+        if where is not None:
+            column.index_add_(0, where, amount)
+        elif len(self._rows):
+            column[self._rows] += amount.sum() / len(self._rows)
+
+    def _note_wrong(self, logits: Tensor, rows: Tensor | None) -> None:
+        where = None if self.labels is None else self._where(rows, len(logits))
+        if self.labels is None or where is None:
+            return
+        wrong = (logits.detach().argmax(1) != self.labels[where]) & (self.counts.first_wrong[where] == 0)
+        new = where[wrong]
+        self.counts.first_wrong[new] = self.counts.queries[new]
+
+
+def device_of(module: Any) -> torch.device:
+    """Where the module's parameters are; the CPU for a plain callable."""
+    parameters = module.parameters() if isinstance(module, torch.nn.Module) else iter(())
+    first = next(parameters, None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def _slices(n: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)] or [slice(0, 0)]
