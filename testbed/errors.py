@@ -60,7 +60,9 @@ class MissingExtra(TestbedError):
     exit_code = 3
 
     def __init__(self, package: str, needed_for: str, pip: str | None = None) -> None:
-        super().__init__(f"{needed_for} needs the package {package!r}, which is not installed: pip install {pip or package}")
+        super().__init__(
+            f"{needed_for} needs the package {package!r}, which is not installed: pip install {pip or package}"
+        )
 
 
 class EnvironmentProblem(TestbedError):

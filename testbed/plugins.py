@@ -14,8 +14,10 @@ store (`from_recipe`), because a module on the driver's disk does not travel.
 
 What each kind is called with, p standing for its parameters:
     attack      f(model, x, y, *, p..., rng) -> x_adv, or a dataclass with __call__(model, x, y, *, rng) -> x_adv
-    shift       f(images, *, p..., severity, rng) -> images, or a dataclass with a field `severity` and __call__(images, *, rng)
-    calibrator  dataclass: fit(logits, labels, *, features=None, unlabelled=None), probs(logits, *, features=None), state(), restore(state)
+    shift       f(images, *, p..., severity, rng) -> images, or a dataclass with a field `severity` and
+                __call__(images, *, rng)
+    calibrator  dataclass: fit(logits, labels, *, features=None, unlabelled=None), probs(logits, *, features=None),
+                state(), restore(state)
     detector    dataclass: fit(outputs), score(outputs), state(), restore(state)
     dataset     dataclass: sizes(), spec(), load(split)
     model       f(spec, *, p...) -> torch module, or a dataclass with build(spec)
@@ -34,7 +36,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Final
@@ -50,10 +52,16 @@ SUPPLIED: Final = frozenset({"self", "rng", "generator", "model", "x", "y", "ima
 
 #: Facts a plug-in may state as class attributes, with what holds where it states nothing.
 FACTS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "attack": {"version": 1, "kinds": ("image", "tabular", "series"), "norms": ("linf", "l2", "l1", "l0"), "objective": "label",
-               "white_box": True, "batch_coupled": False, "minimal": False, "adapter": False, "reference": None},
+    "attack": {
+        "version": 1, "kinds": ("image", "tabular", "series"), "norms": ("linf", "l2", "l1", "l0"),
+        "objective": "label", "white_box": True, "batch_coupled": False, "minimal": False,
+        "adapter": False, "reference": None,
+    },
     "shift": {"version": 1, "kinds": ("image",), "level": "example", "reference": None},
-    "calibrator": {"version": 1, "inputs": "logits", "argmax_preserving": False, "differentiable": False, "needs": (), "online": False, "reference": None},
+    "calibrator": {
+        "version": 1, "inputs": "logits", "argmax_preserving": False, "differentiable": False, "needs": (),
+        "online": False, "reference": None,
+    },
     "detector": {"version": 1, "consumes": ("logits",), "fitted_on": None, "reference": None},
     "dataset": {"version": 1, "reference": None},
     "model": {"version": 1, "kinds": ("image",), "reference": None},
@@ -110,8 +118,12 @@ def schema(plugin: Plugin) -> Any:
     """The pydantic model of a plug-in's parameters; unknown keys are refused, `8/255` is a float."""
     from pydantic import ConfigDict, create_model
 
-    fields: dict[str, Any] = {p.name: (fraction_aware(p.annotation), ... if p.default is REQUIRED else p.default) for p in plugin.parameters}
-    return create_model(f"{plugin.kind}_{plugin.name}", __config__=ConfigDict(extra="forbid", protected_namespaces=()), **fields)
+    fields: dict[str, Any] = {
+        p.name: (fraction_aware(p.annotation), ... if p.default is REQUIRED else p.default) for p in plugin.parameters
+    }
+    return create_model(
+        f"{plugin.kind}_{plugin.name}", __config__=ConfigDict(extra="forbid", protected_namespaces=()), **fields
+    )
 
 
 def fraction_aware(annotation: Any) -> Any:
@@ -153,14 +165,16 @@ def group(kind: str) -> str:
     return f"testbed.{kind}s"
 
 
-@lru_cache(maxsize=None)
+@cache
 def installed(kind: str) -> Mapping[str, EntryPoint]:
     """Entry points of a kind by name. Two packages with one name are an error that names both."""
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=group(kind)):
         other = found.setdefault(point.name, point)
         if other.value != point.value:
-            raise UsageError(f"two installed plug-ins are called {kind} {point.name!r}: {other.value} and {point.value}; uninstall one")
+            raise UsageError(
+                f"two installed plug-ins are called {point.name!r}: {other.value} and {point.value}; uninstall one"
+            )
     return dict(sorted(found.items()))
 
 
@@ -206,10 +220,10 @@ def _from_entry_point(kind: str, ref: str, point: EntryPoint, inner: str) -> Plu
 def _signature(target: Any) -> tuple[Parameter, ...]:
     hints = typing.get_type_hints(target if isinstance(target, type) else inspect.unwrap(target))
     if dataclasses.is_dataclass(target):
-        return tuple(
-            Parameter(f.name, hints[f.name], _field_default(f)) for f in dataclasses.fields(target) if f.init
-        )
-    keyword = [p for p in inspect.signature(target).parameters.values() if p.kind is p.KEYWORD_ONLY and p.name not in SUPPLIED]
+        return tuple(Parameter(f.name, hints[f.name], _field_default(f)) for f in dataclasses.fields(target) if f.init)
+    keyword = [
+        p for p in inspect.signature(target).parameters.values() if p.kind is p.KEYWORD_ONLY and p.name not in SUPPLIED
+    ]
     return tuple(Parameter(p.name, hints.get(p.name, Any), p.default) for p in keyword)
 
 
@@ -279,14 +293,20 @@ def _read_function(node: ast.FunctionDef) -> tuple[Parameter, ...]:
 def _read_class(node: ast.ClassDef) -> tuple[Parameter, ...]:
     fields = [s for s in node.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)]
     fields = [s for s in fields if "ClassVar" not in ast.unparse(s.annotation)]
-    return tuple(Parameter(typing.cast(ast.Name, s.target).id, _annotation(s.annotation), _default(s.value)) for s in fields)
+    return tuple(
+        Parameter(typing.cast(ast.Name, s.target).id, _annotation(s.annotation), _default(s.value)) for s in fields
+    )
 
 
 def _literals(node: ast.AST) -> dict[str, Any]:
     found = {}
     for statement in getattr(node, "body", []):
         targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-        if isinstance(statement, (ast.Assign, ast.AnnAssign)) and isinstance(targets[0], ast.Name) and statement.value is not None:
+        if (
+            isinstance(statement, (ast.Assign, ast.AnnAssign))
+            and isinstance(targets[0], ast.Name)
+            and statement.value is not None
+        ):
             try:
                 found[targets[0].id] = ast.literal_eval(statement.value)
             except ValueError:
@@ -300,9 +320,8 @@ def _default(node: ast.expr | None) -> Any:
     try:
         return ast.literal_eval(node)
     except ValueError:
-        above_below = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)]
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and len(above_below) == 2:
-            return above_below[0] / above_below[1]
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            return float(ast.literal_eval(node.left)) / float(ast.literal_eval(node.right))
         raise UsageError(f"the default {ast.unparse(node)!r} is not a plain value; write it as a literal") from None
 
 
@@ -318,8 +337,13 @@ def _annotation(node: ast.expr | None) -> Any:
         return Any
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         node = ast.parse(node.value, mode="eval").body
-    names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
-    simple = all(isinstance(n, (ast.Name, ast.Constant, ast.Subscript, ast.BinOp, ast.BitOr, ast.Tuple, ast.Load)) for n in ast.walk(node))
+    names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} | {
+        n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)
+    }
+    simple = all(
+        isinstance(n, (ast.Name, ast.Constant, ast.Subscript, ast.BinOp, ast.BitOr, ast.Tuple, ast.Load))
+        for n in ast.walk(node)
+    )
     if not simple or not names <= set(_TYPES):
         return Any
     return eval(compile(ast.Expression(node), "<annotation>", "eval"), {"__builtins__": {}}, dict(_TYPES))

@@ -12,11 +12,13 @@ block an example (a row per step) rather than one number a step.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from blake3 import blake3
 from numpy.typing import ArrayLike, NDArray
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class Rng:
@@ -46,22 +48,30 @@ class Rng:
         rng._unnamed = self._unnamed
         return rng
 
-    def uniform(self, shape: Sequence[int] | int = (), low: float = 0.0, high: float = 1.0, *, name: str | None = None) -> NDArray[np.float32]:
+    def uniform(
+        self, shape: Sequence[int] | int = (), low: float = 0.0, high: float = 1.0, *, name: str | None = None
+    ) -> NDArray[np.float32]:
         """float32 `[n, *shape]`, uniform on [low, high)."""
-        values = self._fill(shape, name, "float32", lambda g, out: g.random(out=out, dtype=np.float32))
-        return values if (low, high) == (0.0, 1.0) else (values * np.float32(high - low) + np.float32(low)).astype(np.float32)
+        values = self._fill(shape, name, np.float32, lambda g, out: g.random(out=out, dtype=np.float32))
+        return (
+            values
+            if (low, high) == (0.0, 1.0)
+            else (values * np.float32(high - low) + np.float32(low)).astype(np.float32)
+        )
 
     def normal(self, shape: Sequence[int] | int = (), *, name: str | None = None) -> NDArray[np.float32]:
         """float32 `[n, *shape]`, standard normal."""
-        return self._fill(shape, name, "float32", lambda g, out: g.standard_normal(out=out, dtype=np.float32))
+        return self._fill(shape, name, np.float32, lambda g, out: g.standard_normal(out=out, dtype=np.float32))
 
-    def integers(self, low: int, high: int, shape: Sequence[int] | int = (), *, name: str | None = None) -> NDArray[np.int64]:
+    def integers(
+        self, low: int, high: int, shape: Sequence[int] | int = (), *, name: str | None = None
+    ) -> NDArray[np.int64]:
         """int64 `[n, *shape]`, uniform on low..high-1."""
 
         def fill(generator: np.random.Generator, out: NDArray[Any]) -> None:
             out[...] = generator.integers(low, high, size=out.shape)
 
-        return self._fill(shape, name, "int64", fill)
+        return self._fill(shape, name, np.int64, fill)
 
     def generators(self, *, name: str | None = None) -> list[np.random.Generator]:
         """One numpy generator an example, for draws of another law (Poisson, permutations).
@@ -87,13 +97,25 @@ class Rng:
             raw += one.digest(16)
         return np.frombuffer(bytes(raw), dtype="<u8").reshape(-1, 2)
 
-    def _fill(self, shape: Sequence[int] | int, name: str | None, dtype: str, fill: Callable[[np.random.Generator, NDArray[Any]], Any]) -> Any:
+    def _fill(
+        self,
+        shape: Sequence[int] | int,
+        name: str | None,
+        dtype: type[Scalar],
+        fill: Callable[[np.random.Generator, NDArray[Any]], Any],
+    ) -> NDArray[Scalar]:
         dims = (shape,) if isinstance(shape, int) else tuple(shape)
         out = np.empty((len(self.ids), *dims), dtype=dtype)
         flat = out.reshape(len(self.ids), -1)
         bits = np.random.Philox(key=[0, 0])
         generator = np.random.Generator(bits)
-        fresh: Any = {"bit_generator": "Philox", "buffer": np.zeros(4, np.uint64), "buffer_pos": 4, "has_uint32": 0, "uinteger": 0}
+        fresh: Any = {
+            "bit_generator": "Philox",
+            "buffer": np.zeros(4, np.uint64),
+            "buffer_pos": 4,
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
         counter = np.zeros(4, np.uint64)
         for row, key in zip(flat, self._keys(self._name(name)), strict=True):
             bits.state = fresh | {"state": {"counter": counter, "key": key}}

@@ -82,7 +82,13 @@ class Examples:
 
     def take(self, rows: Array | slice) -> Examples:
         """The examples at these positions (or mask)."""
-        return replace(self, x=self.x[rows], y=self.y[rows], ids=self.ids[rows], groups=None if self.groups is None else self.groups[rows])
+        return replace(
+            self,
+            x=self.x[rows],
+            y=self.y[rows],
+            ids=self.ids[rows],
+            groups=None if self.groups is None else self.groups[rows],
+        )
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ class Outputs:
     logits       float32 `[n k]`, before softmax
     features     float32 `[n d]`, the input of the last linear layer, or None where the model has none
     labels       int64 `[n]`, -1 where unknown
-    head_weight  float32 `[k d]`, head_bias float32 `[k]`: that last layer, so logits = features @ head_weight.T + head_bias
+    head_weight  float32 `[k d]`, head_bias float32 `[k]`: that layer; logits = features @ head_weight.T + head_bias
     """
 
     logits: Floats
@@ -108,13 +114,23 @@ class Outputs:
 
     def take(self, rows: Array | slice) -> Outputs:
         """The outputs at these positions (or mask); the head stays whole."""
-        one = {name: getattr(self, name) for name in ("logits", "features", "labels", "ids", "groups")}
-        return replace(self, **{name: None if value is None else value[rows] for name, value in one.items()})
+
+        def part(values: Any) -> Any:
+            return None if values is None else values[rows]
+
+        return replace(
+            self,
+            logits=self.logits[rows],
+            features=part(self.features),
+            labels=part(self.labels),
+            ids=part(self.ids),
+            groups=part(self.groups),
+        )
 
 
 #: Column name -> dtype of the ledger an attack leaves, one row an example (besides `ids`).
-#: first_step -1 = never fooled, 0 = wrong before the attack; distance in the attack's norm; margin = z_y - max other
-#: z after the attack (negative = fooled); loss = cross-entropy after it; queries and gradients are counted, not claimed.
+#: first_step -1 = never fooled, 0 = wrong before the attack; distance in the attack's norm; margin = z_y - max other z
+#: after the attack (negative = fooled); loss = cross-entropy after it; queries and gradients are counted, not claimed.
 LEDGER: Mapping[str, str] = {
     "success": "bool",
     "first_step": "int32",
@@ -145,7 +161,13 @@ class Paper:
     def bibtex(self) -> str:
         """The BibTeX entry of this paper."""
         key = self.authors.split(",")[0].split(" ")[-1].lower() + str(self.year)
-        rows = {"title": self.title, "author": self.authors, "year": str(self.year), "booktitle": self.venue, "eprint": self.arxiv}
+        rows = {
+            "title": self.title,
+            "author": self.authors,
+            "year": str(self.year),
+            "booktitle": self.venue,
+            "eprint": self.arxiv,
+        }
         body = ",\n".join(f"  {name} = {{{value}}}" for name, value in rows.items() if value)
         return f"@{'inproceedings' if self.venue else 'misc'}{{{key},\n{body}\n}}"
 
@@ -219,5 +241,7 @@ def arrow_schema(columns: Mapping[str, str], version: int) -> Any:
         "map<string,float32>": pa.map_(pa.string(), pa.float32()),
         "map<string,float64>": pa.map_(pa.string(), pa.float64()),
     }
-    fields = [pa.field(name, special[kind] if kind in special else pa.type_for_alias(kind)) for name, kind in columns.items()]
+    fields = [
+        pa.field(name, special[kind] if kind in special else pa.type_for_alias(kind)) for name, kind in columns.items()
+    ]
     return pa.schema(fields, metadata={"testbed_schema_version": str(version)})

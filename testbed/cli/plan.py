@@ -11,10 +11,14 @@ import typer
 def plan(
     grid: Annotated[Path, typer.Argument(help="The grid, a YAML file.")],
     override: Annotated[list[str], typer.Option("-o", "--override", help="Set a value: models.0.train.epochs=2")] = [],  # noqa: B006 - typer copies it
-    store: Annotated[str | None, typer.Option(help="Folder or fsspec URL of artifacts; default $TESTBED_STORE, else .testbed")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Folder or fsspec URL of artifacts; default $TESTBED_STORE, else .testbed")
+    ] = None,
     jobs: Annotated[bool, typer.Option("--jobs", help="List every job with its digest and state.")] = False,
     cells: Annotated[bool, typer.Option("--cells", help="List every cell.")] = False,
-    explain: Annotated[str | None, typer.Option(help="Why a job is new: its digest, a part of its label, or all.")] = None,
+    explain: Annotated[
+        str | None, typer.Option(help="Why a job is new: its digest, a part of its label, or all.")
+    ] = None,
     json_out: Annotated[bool, typer.Option("--json", help="The plan as JSON on stdout.")] = False,
 ) -> None:
     """Resolve every cell of a grid, count the work, run nothing."""

@@ -14,10 +14,16 @@ def run(
     override: Annotated[list[str], typer.Option("-o", "--override", help="Set a value: models.0.train.epochs=2")] = [],  # noqa: B006 - typer copies it
     executor: Annotated[str, typer.Option(help="ray, serial, or auto (by the amount of work).")] = "auto",
     address: Annotated[str | None, typer.Option(help="A running Ray cluster: auto or HOST:PORT.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Workers of a local Ray cluster; default all cores.")] = None,
-    store: Annotated[str | None, typer.Option(help="Folder or fsspec URL of artifacts; default $TESTBED_STORE, else .testbed")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Workers of a local Ray cluster; default all cores.")
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Folder or fsspec URL of artifacts; default $TESTBED_STORE, else .testbed")
+    ] = None,
     timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds a job may take before it is killed.")] = None,
-    max_failures: Annotated[str | None, typer.Option(help="Start no more jobs after N failures, or p% of the jobs.")] = None,
+    max_failures: Annotated[
+        str | None, typer.Option(help="Start no more jobs after N failures, or p% of the jobs.")
+    ] = None,
     no_retry: Annotated[bool, typer.Option("--no-retry", help="Keep the failures of earlier runs.")] = False,
     max_disk: Annotated[str | None, typer.Option(help="Budget of the store, such as 20GB.")] = None,
     redo: Annotated[list[str], typer.Option(help="Make this artifact again, whatever the store holds.")] = [],  # noqa: B006
@@ -40,12 +46,23 @@ def run(
     plan = make_plan(grid, override)
     for digest in redo:
         if digest not in plan.jobs:
-            raise UsageError(f"--redo {digest!r}: no such job in the plan of {grid}; `testbed plan {grid} --jobs` lists them")
+            raise UsageError(
+                f"--redo {digest!r}: no such job in the plan of {grid}; `testbed plan {grid} --jobs` lists them"
+            )
         Store(store or default_url()).set_aside(digest)
     settings = Settings(
-        out, store, executor, address, workers, timeout, max_failures, not no_retry, None if max_disk is None else size(max_disk), not no_report  # type: ignore[arg-type]
-    )  # fmt: skip
-    with progress(json_events) as listener:
+        out=out,
+        store=store,
+        executor=executor,  # type: ignore[arg-type]
+        address=address,
+        workers=workers,
+        timeout=timeout,
+        max_failures=max_failures,
+        retry=not no_retry,
+        max_disk=None if max_disk is None else size(max_disk),
+        page=not no_report,
+    )
+    with progress("json" if json_events else "auto") as listener:
         finished = run_plan(plan, settings, listener)
     if finished.cause:
         raise finished.cause
@@ -82,7 +99,11 @@ def size(text: str) -> int:
 
     from testbed.errors import UsageError
 
-    units = {"": 1, "b": 1} | {f"{u}b": 1000 ** (i + 1) for i, u in enumerate("kmgt")} | {f"{u}ib": 1024 ** (i + 1) for i, u in enumerate("kmgt")}
+    units = (
+        {"": 1, "b": 1}
+        | {f"{u}b": 1000 ** (i + 1) for i, u in enumerate("kmgt")}
+        | {f"{u}ib": 1024 ** (i + 1) for i, u in enumerate("kmgt")}
+    )
     match = re.fullmatch(r"([0-9.]+)\s*([a-z]*)", text.strip().lower())
     if match is None or match[2] not in units:
         raise UsageError(f"{text!r} is not a size; expected a number of bytes such as 20GB, 1.5GiB or 500MB")

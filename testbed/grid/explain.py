@@ -37,7 +37,11 @@ def reasons(job: Job, plan: Plan, todo: Container[str], stored: Mapping[str, lis
         if upstream in todo:
             yield f"needs {upstream} ({plan.jobs[upstream].kind} {plan.jobs[upstream].label}), which is to be run"
     own = flat(job.recipe)
-    nearest = min((flat(recipe) for recipe in stored.get(job.kind, [])), key=lambda other: len(differences(own, other)), default=None)
+    nearest = min(
+        (flat(recipe) for recipe in stored.get(job.kind, [])),
+        key=lambda other: len(differences(own, other)),
+        default=None,
+    )
     if nearest is None:
         yield f"the store holds no {job.kind} yet"
         return

@@ -21,8 +21,9 @@ from testbed.types import Job
 
 #: Operation -> version. Part of every digest.
 VERSIONS: Final[Mapping[str, int]] = {
-    "describe": 1, "file": 1, "split": 1, "ood": 1, "weights": 1, "train": 1, "shift": 1, "attack": 1, "quantise": 1, "forward": 1,
-    "worst": 1, "calibrate": 1, "bank": 1, "detect": 1, "score": 1, "score_ood": 1, "audit": 1, "samples": 1,
+    "describe": 1, "file": 1, "split": 1, "ood": 1, "weights": 1, "train": 1, "shift": 1, "attack": 1, "quantise": 1,
+    "forward": 1, "worst": 1, "calibrate": 1, "bank": 1, "detect": 1, "score": 1, "score_ood": 1, "audit": 1,
+    "samples": 1,
 }  # fmt: skip
 
 
@@ -58,15 +59,23 @@ class Jobs:
         self.sources: dict[str, str] = {}
         self.files: dict[str, str] = {}
 
-    def add(self, kind: str, fields: Mapping[str, Any], inputs: Mapping[str, Sequence[str]], label: str, cost: Mapping[str, int | None] | None = None, gpus: float = 0.0) -> str:
+    def add(
+        self,
+        kind: str,
+        fields: Mapping[str, Any],
+        inputs: Mapping[str, Sequence[str]],
+        label: str,
+        cost: Mapping[str, int | None] | None = None,
+        gpus: float = 0.0,
+    ) -> str:
         """The digest of this job, planned now or before."""
-        inputs = {role: tuple(digests) for role, digests in inputs.items() if digests}
-        recipe = {"op": kind, "version": VERSIONS[kind], **fields, "inputs": inputs}
+        taken = {role: tuple(digests) for role, digests in inputs.items() if digests}
+        recipe = {"op": kind, "version": VERSIONS[kind], **fields, "inputs": taken}
         digest = digest_bytes(canonical(recipe).encode())
         if digest not in self.jobs:
             known = {name: int(value) for name, value in (cost or {}).items() if value}
             threads = self.grid.runtime.threads if "runtime" in fields else 1
-            self.jobs[digest] = Job(digest, kind, recipe, inputs, label, known, float(threads), gpus)
+            self.jobs[digest] = Job(digest, kind, recipe, taken, label, known, float(threads), gpus)
         return digest
 
     def code(self, bound: Bound) -> dict[str, Any]:
@@ -99,7 +108,12 @@ class Jobs:
 
     def describe(self, data: DataEntry) -> str:
         """Spec and part sizes of a data set, from its own code."""
-        return self.add("describe", {"dataset": self.code(data.bound), "fingerprint": dict(data.fingerprint)}, {}, f"describe {data.name}")
+        return self.add(
+            "describe",
+            {"dataset": self.code(data.bound), "fingerprint": dict(data.fingerprint)},
+            {},
+            f"describe {data.name}",
+        )
 
     def split(self, data: DataEntry, name: str, seed: int) -> SetRef:
         """One named split of a data set."""
@@ -107,12 +121,26 @@ class Jobs:
 
         n = None
         if data.sizes:
-            n = split_plan(data.sizes, **data.counts, limit=data.limit)[name].count
-        fields = {"split": name, "counts": dict(data.counts), "limit": data.limit, "seed": seed, "shard": self.grid.runtime.shard}
+            counts = data.counts
+            draws = split_plan(
+                data.sizes,
+                train=counts["train"],
+                calibration=counts["calibration"],
+                test=counts["test"],
+                limit=data.limit,
+            )
+            n = draws[name].count
+        fields = {
+            "split": name,
+            "counts": dict(data.counts),
+            "limit": data.limit,
+            "seed": seed,
+            "shard": self.grid.runtime.shard,
+        }
         size = math.prod(data.spec.shape) * n if data.spec and n else None
-        digest = self.add(
-            "split", {"dataset": self.code(data.bound), "fingerprint": dict(data.fingerprint), **fields}, {"describe": [self.describe(data)]}, f"{data.name}:{name}", {"bytes": size}
-        )  # fmt: skip
+        recipe = {"dataset": self.code(data.bound), "fingerprint": dict(data.fingerprint), **fields}
+        describe = self.describe(data)
+        digest = self.add("split", recipe, {"describe": [describe]}, f"{data.name}:{name}", {"bytes": size})
         return SetRef((digest,), n, self.parts(n))
 
     def ood(self, entry: OodEntry, data: DataEntry, seed: int) -> SetRef:
@@ -122,7 +150,12 @@ class Jobs:
         n = min(entry.limit or size, size) if size else entry.limit
         fields = {"limit": entry.limit, "seed": seed, "shard": self.grid.runtime.shard}
         recipe = {"dataset": self.code(entry.bound), "fingerprint": dict(entry.fingerprint), **fields}
-        digest = self.add("ood", recipe, {"describe": [self.describe(data)], "set": given.digests if given else ()}, f"ood {entry.name}")
+        digest = self.add(
+            "ood",
+            recipe,
+            {"describe": [self.describe(data)], "set": given.digests if given else ()},
+            f"ood {entry.name}",
+        )
         return SetRef((digest,), n, self.parts(n))
 
     def model(self, entry: ModelEntry, data: DataEntry, seed: int, train_seed: int) -> ModelRef:
@@ -134,13 +167,25 @@ class Jobs:
             if entry.weights is not None and entry.weights_digest is not None:
                 file = [self.add("file", {"content": entry.weights_digest}, {}, f"file {entry.weights.name}")]
                 self.files[file[0]] = str(entry.weights)
-            fields = {"model": code, "torch": torch_version()}
-            return ModelRef(entry, None, self.add("weights", fields, {"describe": [describe], "file": file}, f"weights {entry.name}"), describe)
+            built: dict[str, Any] = {"model": code, "torch": torch_version()}
+            return ModelRef(
+                entry,
+                None,
+                self.add("weights", built, {"describe": [describe], "file": file}, f"weights {entry.name}"),
+                describe,
+            )
         train = self.split(data, "train", seed)
         runtime = {**self.runtime, "batch": None}
         work = {"forward": (train.n or 0) * entry.train["epochs"], "gradient": (train.n or 0) * entry.train["epochs"]}
         fields = {"model": code, "train": dict(entry.train), "seed": train_seed, "runtime": runtime}
-        digest = self.add("train", fields, {"describe": [describe], "set": train.digests}, f"train {entry.name} seed {train_seed}", work, self.gpus)
+        digest = self.add(
+            "train",
+            fields,
+            {"describe": [describe], "set": train.digests},
+            f"train {entry.name} seed {train_seed}",
+            work,
+            self.gpus,
+        )
         return ModelRef(entry, train_seed, digest, describe)
 
     def network(self, model: ModelRef) -> dict[str, Any]:
@@ -153,7 +198,15 @@ class Jobs:
         fields = {"shift": self.code(step.bound), "seed": seed, "shard": self.grid.runtime.shard}
         return SetRef((self.add("shift", fields, {"set": target.digests}, label),), target.n, target.parts)
 
-    def attack(self, target: SetRef, step: Step, model: ModelRef, seed: int, victim: Mapping[str, Any], extra: Mapping[str, Sequence[str]]) -> SetRef:
+    def attack(
+        self,
+        target: SetRef,
+        step: Step,
+        model: ModelRef,
+        seed: int,
+        victim: Mapping[str, Any],
+        extra: Mapping[str, Sequence[str]],
+    ) -> SetRef:
         """An attacked set: one job a shard, so that work spreads and little is lost."""
         runtime = self.runtime
         fields = {
@@ -166,41 +219,85 @@ class Jobs:
             n = None if target.n is None else min(self.grid.runtime.shard, target.n - part * self.grid.runtime.shard)
             source = target.digests if len(target.digests) == 1 else (target.digests[part],)
             shard = part if target.parts and len(target.digests) == 1 else None
-            label = f"{step.bound.plugin.name} {step.norm} {step.eps:.4g} on {model.entry.name}" + (f" [{part + 1}/{count}]" if count > 1 else "")
+            label = f"{step.bound.plugin.name} {step.norm} {step.eps:.4g} on {model.entry.name}" + (
+                f" [{part + 1}/{count}]" if count > 1 else ""
+            )
             inputs = {"set": source, "weights": [model.weights], "describe": [model.describe], **extra}
-            digests.append(self.add("attack", {**fields, "part": shard}, inputs, label, attack_cost(step, n), self.gpus))
+            digests.append(
+                self.add("attack", {**fields, "part": shard}, inputs, label, attack_cost(step, n), self.gpus)
+            )
         done = SetRef(tuple(digests), target.n, target.parts, tuple(digests))
         if not step.quantised:
             return done
-        rounded = self.add("quantise", {"shard": self.grid.runtime.shard}, {"set": done.digests}, f"8-bit {step.bound.plugin.name}")
+        rounded = self.add(
+            "quantise", {"shard": self.grid.runtime.shard}, {"set": done.digests}, f"8-bit {step.bound.plugin.name}"
+        )
         return SetRef((rounded,), target.n, target.parts, tuple(digests))
 
     def forward(self, model: ModelRef, target: SetRef, label: str) -> str:
         """Logits and features of one model on one set."""
         fields = {**self.network(model), "runtime": self.runtime}
         inputs = {"set": target.digests, "weights": [model.weights], "describe": [model.describe]}
-        return self.add("forward", fields, inputs, f"forward {model.entry.name} on {label}", {"forward": target.n}, self.gpus)
+        return self.add(
+            "forward", fields, inputs, f"forward {model.entry.name} on {label}", {"forward": target.n}, self.gpus
+        )
 
     def worst(self, outputs: Sequence[str], ledgers: Sequence[Sequence[str]], label: str) -> str:
         """Per example, the first attack that fools, else the highest loss."""
         inputs = {"outputs": outputs} | {f"ledger{i}": digests for i, digests in enumerate(ledgers)}
-        return self.add("worst", {"rule": "first fooled, else highest loss", "attacks": len(outputs)}, inputs, label)
+        fields: dict[str, Any] = {"rule": "first fooled, else highest loss", "attacks": len(outputs)}
+        return self.add("worst", fields, inputs, label)
 
     def calibrate(self, entry: CalibratorEntry, outputs: str, label: str) -> str:
         """A fitted calibrator."""
-        return self.add("calibrate", {"calibrator": self.code(entry.bound)}, {"outputs": [outputs]}, f"fit {entry.name} for {label}")
+        return self.add(
+            "calibrate", {"calibrator": self.code(entry.bound)}, {"outputs": [outputs]}, f"fit {entry.name} for {label}"
+        )
 
-    def bank(self, entry: DetectorEntry, outputs: str | None, calibrator: Mapping[str, Any], fitted: Sequence[str], label: str) -> str:
+    def bank(
+        self,
+        entry: DetectorEntry,
+        outputs: str | None,
+        calibrator: Mapping[str, Any],
+        fitted: Sequence[str],
+        label: str,
+    ) -> str:
         """A fitted detector."""
         fields = {"detector": self.code(entry.bound), **calibrator}
-        return self.add("bank", fields, {"outputs": [outputs] if outputs else [], "calibrator": fitted}, f"fit {entry.name} for {label}")
+        return self.add(
+            "bank",
+            fields,
+            {"outputs": [outputs] if outputs else [], "calibrator": fitted},
+            f"fit {entry.name} for {label}",
+        )
 
-    def detect(self, entry: DetectorEntry, bank: str, outputs: str, calibrator: Mapping[str, Any], fitted: Sequence[str], label: str) -> str:
+    def detect(
+        self,
+        entry: DetectorEntry,
+        bank: str,
+        outputs: str,
+        calibrator: Mapping[str, Any],
+        fitted: Sequence[str],
+        label: str,
+    ) -> str:
         """A detector's scores on one set of outputs."""
         fields = {"detector": self.code(entry.bound), **calibrator}
-        return self.add("detect", fields, {"bank": [bank], "outputs": [outputs], "calibrator": fitted}, f"score {entry.name} on {label}")
+        return self.add(
+            "detect",
+            fields,
+            {"bank": [bank], "outputs": [outputs], "calibrator": fitted},
+            f"score {entry.name} on {label}",
+        )
 
-    def score(self, metrics: Sequence[Bound], outputs: str, calibrator: Mapping[str, Any], fitted: Sequence[str], seed: int, label: str) -> str:
+    def score(
+        self,
+        metrics: Sequence[Bound],
+        outputs: str,
+        calibrator: Mapping[str, Any],
+        fitted: Sequence[str],
+        seed: int,
+        label: str,
+    ) -> str:
         """The metrics of probabilities on one set."""
         fields = {**self.metrics(metrics, seed), **calibrator}
         return self.add("score", fields, {"outputs": [outputs], "calibrator": fitted}, f"score {label}")
@@ -213,12 +310,22 @@ class Jobs:
         """The recipe of a list of metrics with their resamples."""
         return {"metrics": [self.code(m) for m in metrics], "seed": seed, "intervals": self.grid.intervals.model_dump()}
 
-    def samples(self, outputs: str, ledger: Sequence[str], calibrators: Sequence[tuple[str, Mapping[str, Any], Sequence[str]]], detects: Sequence[tuple[str, str]], label: str) -> str:
+    def samples(
+        self,
+        outputs: str,
+        ledger: Sequence[str],
+        calibrators: Sequence[tuple[str, Mapping[str, Any], Sequence[str]]],
+        detects: Sequence[tuple[str, str]],
+        label: str,
+    ) -> str:
         """The rows of samples.parquet of one model under one condition."""
         inputs: dict[str, Sequence[str]] = {"outputs": [outputs], "ledger": ledger}
         inputs |= {f"calibrator{i}": fitted for i, (_, _, fitted) in enumerate(calibrators)}
         inputs |= {f"detect{i}": [digest] for i, (_, digest) in enumerate(detects)}
-        fields = {"calibrators": [{"name": name, **code} for name, code, _ in calibrators], "detectors": [name for name, _ in detects]}
+        fields = {
+            "calibrators": [{"name": name, **code} for name, code, _ in calibrators],
+            "detectors": [name for name, _ in detects],
+        }
         return self.add("samples", fields, inputs, f"samples {label}")
 
     def audit(self, ledger: Sequence[str], clean: str, outputs: str, label: str) -> str:

@@ -127,12 +127,14 @@ def _condition_tag(value: Any) -> str | None:
         return "clean"
     if isinstance(value, dict):
         return next((tag for tag in ("shift", "attack", "chain") if tag in value), None)
-    return {ShiftCondition: "shift", AttackCondition: "attack", ChainCondition: "chain"}.get(type(value))
+    return next((tag for tag in ("shift", "attack", "chain") if hasattr(value, tag)), None)
 
 
 Step: TypeAlias = Annotated[
     Annotated[ShiftCondition, Tag("shift")] | Annotated[AttackCondition, Tag("attack")],
-    Discriminator(_condition_tag, custom_error_type="step", custom_error_message="expected {shift: ...} or {attack: ...}"),
+    Discriminator(
+        _condition_tag, custom_error_type="step", custom_error_message="expected {shift: ...} or {attack: ...}"
+    ),
 ]
 Condition: TypeAlias = Annotated[
     Annotated[Literal["clean"], Tag("clean")]
@@ -217,7 +219,7 @@ class Filter(_Strict):
 
 
 class Grid(_Strict):
-    """A whole experiment: every data set x model x condition x calibrator x detector x metric, less what is excluded."""
+    """An experiment: every data set x model x condition x calibrator x detector x metric, less what is excluded."""
 
     name: Annotated[str, Field(pattern=r"^[^/\\]+$")]
     seed: Annotated[list[Seed], BeforeValidator(_listed), Field(min_length=1)] = [0]
@@ -226,9 +228,9 @@ class Grid(_Strict):
     models: Annotated[list[Annotated[Model, BeforeValidator(_use)]], BeforeValidator(_listed), Field(min_length=1)]
     train_seeds: Annotated[list[Seed], BeforeValidator(_listed), Field(min_length=1)] = [0]
     conditions: Annotated[list[Condition], BeforeValidator(_listed), Field(min_length=1)] = ["clean"]
-    calibrators: Annotated[list[Annotated[Calibrator, BeforeValidator(_use)]], BeforeValidator(_listed), Field(min_length=1)] = [
-        Calibrator(use="none")
-    ]
+    calibrators: Annotated[
+        list[Annotated[Calibrator, BeforeValidator(_use)]], BeforeValidator(_listed), Field(min_length=1)
+    ] = [Calibrator(use="none")]
     detectors: Annotated[list[Annotated[Detector, BeforeValidator(_use)]], BeforeValidator(_listed)] = []
     ood: Annotated[list[Annotated[Ood, BeforeValidator(_use)]], BeforeValidator(_listed)] = []
     metrics: Refs = [Use(use=name) for name in ("accuracy", "ece", "nll", "brier")]

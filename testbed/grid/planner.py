@@ -36,10 +36,19 @@ def make_plan(resolved: Resolved) -> Plan:
     """The plan of a resolved grid."""
     planner = _Planner(resolved)
     planner.run()
+    jobs, grid = planner.jobs, resolved.grid
     return Plan(
-        resolved.grid.name, resolved.grid.model_dump(mode="json"), planner.jobs.jobs, tuple(planner.cells), tuple(planner.samples),
-        tuple(planner.previews), planner.jobs.sources, planner.jobs.files, resolved.notes, resolved.grid.keep,
-    )  # fmt: skip
+        grid.name,
+        grid.model_dump(mode="json"),
+        jobs.jobs,
+        tuple(planner.cells),
+        tuple(planner.samples),
+        tuple(planner.previews),
+        jobs.sources,
+        jobs.files,
+        resolved.notes,
+        grid.keep,
+    )
 
 
 class _Planner:
@@ -84,10 +93,14 @@ class _Model:
         self.given_train_seed = train_seed
         self.known: dict[tuple[Any, ...], Any] = {}
         self.row: dict[str, Any] = {
-            "run": planner.grid.name, "protocol": planner.grid.protocol or None, "dataset": data.name, "model": entry.name,
+            "run": planner.grid.name,
+            "protocol": planner.grid.protocol or None,
+            "dataset": data.name,
+            "model": entry.name,
             "variant": entry.train["recipe"] if entry.train else "weights" if entry.weights else "as built",
-            "train_seed": train_seed if entry.train else None, "seed": seed,
-        }  # fmt: skip
+            "train_seed": train_seed if entry.train else None,
+            "seed": seed,
+        }
 
     def run(self) -> None:
         """Plan the cells of every condition, and those of the worst case over attacks."""
@@ -108,7 +121,9 @@ class _Model:
         for (norm, eps), found in attacked.items():
             self.worst(norm, eps, found)
 
-    def perturbed(self, condition: ConditionEntry, row: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], SetRef, Sequence[CalibratorEntry]]]:
+    def perturbed(
+        self, condition: ConditionEntry, row: Mapping[str, Any]
+    ) -> Iterator[tuple[dict[str, Any], SetRef, Sequence[CalibratorEntry]]]:
         """The sets of a condition: one for all calibrators, or one each where the victim is model and calibrator."""
         calibrators = self.resolved.calibrators
         attack = condition.last("attack")
@@ -126,12 +141,16 @@ class _Model:
     def apply(self, target: SetRef, condition: ConditionEntry, through: CalibratorEntry | None) -> SetRef:
         """The set after all steps of a condition; `through` is the calibrator that a calibrated victim has."""
         for step in condition.steps:
-            target = self.jobs.shift(target, step, self.seed) if step.kind == "shift" else self.attack(target, step, through)
+            target = (
+                self.jobs.shift(target, step, self.seed) if step.kind == "shift" else self.attack(target, step, through)
+            )
         return target
 
     def attack(self, target: SetRef, step: Step, through: CalibratorEntry | None) -> SetRef:
         kind, _, name = step.victim.partition(":")
-        model, victim, extra = self.model, {"kind": "model"}, {}
+        model = self.model
+        victim: dict[str, Any] = {"kind": "model"}
+        extra: dict[str, list[str]] = {}
         if kind == "surrogate":
             model = self.other_model(name)
         elif kind == "detector":
@@ -139,7 +158,10 @@ class _Model:
             bank = self.bank(entry, None)
             victim, extra = {"kind": "detector", "detector": self.jobs.code(entry.bound)}, {"bank": [bank]}
         elif through is not None:
-            victim, extra = {"kind": "calibrated", **self.calibrator_code(through)}, {"calibrator": self.fitted(through)}
+            victim, extra = (
+                {"kind": "calibrated", **self.calibrator_code(through)},
+                {"calibrator": self.fitted(through)},
+            )
         return self.jobs.attack(target, step, model, self.seed, victim, extra)
 
     def other_model(self, name: str) -> ModelRef:
@@ -169,7 +191,9 @@ class _Model:
 
     def bank(self, entry: DetectorEntry, calibrator: CalibratorEntry | None) -> str:
         """The fitted detector, on calibrated outputs where it reads logits through a calibrator."""
-        found: str = self.once(("bank", entry.name, calibrator and calibrator.name), lambda: self._bank(entry, calibrator))
+        found: str = self.once(
+            ("bank", entry.name, calibrator and calibrator.name), lambda: self._bank(entry, calibrator)
+        )
         return found
 
     def _bank(self, entry: DetectorEntry, calibrator: CalibratorEntry | None) -> str:
@@ -183,16 +207,29 @@ class _Model:
 
     def detect(self, entry: DetectorEntry, outputs: str, calibrator: CalibratorEntry, label: str) -> str:
         """Scores of a detector; one that does not read logits is the same under every calibrator."""
-        through = calibrator if "logits" in entry.bound.plugin.facts["consumes"] and calibrator.bound.plugin.name != "none" else None
+        through = (
+            calibrator
+            if "logits" in entry.bound.plugin.facts["consumes"] and calibrator.bound.plugin.name != "none"
+            else None
+        )
         key = ("detect", entry.name, outputs, through and through.name)
         found: str = self.once(key, lambda: self._detect(entry, outputs, through, label))
         return found
 
     def _detect(self, entry: DetectorEntry, outputs: str, through: CalibratorEntry | None, label: str) -> str:
         code = self.calibrator_code(through) if through else {}
-        return self.jobs.detect(entry, self.bank(entry, through), outputs, code, self.fitted(through) if through else [], label)
+        return self.jobs.detect(
+            entry, self.bank(entry, through), outputs, code, self.fitted(through) if through else [], label
+        )
 
-    def condition_cells(self, row: dict[str, Any], condition: ConditionEntry, target: SetRef, outputs: str, calibrators: Sequence[CalibratorEntry]) -> None:
+    def condition_cells(
+        self,
+        row: dict[str, Any],
+        condition: ConditionEntry,
+        target: SetRef,
+        outputs: str,
+        calibrators: Sequence[CalibratorEntry],
+    ) -> None:
         label = f"{self.entry.name} {condition.label()}"
         self.scored(row, outputs, calibrators, label)
         detects = self.ood_cells(row, outputs, calibrators, label)
@@ -202,21 +239,31 @@ class _Model:
         codes = [(c.name, self.calibrator_code(c), self.fitted(c)) for c in calibrators]
         samples = self.jobs.samples(outputs, target.attacks, codes, detects, label)
         self.planner.samples.append(Sample(row, samples))
-        self.planner.previews.append(Preview(self.entry.name, condition.label(), self.clean.digests, target.digests, samples))
+        self.planner.previews.append(
+            Preview(self.entry.name, condition.label(), self.clean.digests, target.digests, samples)
+        )
 
     def scored(self, row: dict[str, Any], outputs: str, calibrators: Sequence[CalibratorEntry], label: str) -> None:
         metrics = [*self.planner.by_needs.get("probs", []), *self.planner.by_needs.get("confidence", [])]
         for calibrator in calibrators:
-            full = {**row, "calibrator": calibrator.name, "fit": None if calibrator.bound.plugin.name == "none" else calibrator.fit.label()}
+            full = {
+                **row,
+                "calibrator": calibrator.name,
+                "fit": None if calibrator.bound.plugin.name == "none" else calibrator.fit.label(),
+            }
             kept = [m for m in metrics if self.planner.wanted({**full, "metric": m.plugin.name})]
             if not kept:
                 continue
             code = self.calibrator_code(calibrator)
-            digest = self.jobs.score(kept, outputs, code, self.fitted(calibrator), self.seed, f"{label} {calibrator.name}")
+            digest = self.jobs.score(
+                kept, outputs, code, self.fitted(calibrator), self.seed, f"{label} {calibrator.name}"
+            )
             for position, metric in enumerate(kept):
                 self.cell({**full, "metric": metric.plugin.name}, digest, position)
 
-    def ood_cells(self, row: dict[str, Any], outputs: str, calibrators: Sequence[CalibratorEntry], label: str) -> list[tuple[str, str]]:
+    def ood_cells(
+        self, row: dict[str, Any], outputs: str, calibrators: Sequence[CalibratorEntry], label: str
+    ) -> list[tuple[str, str]]:
         """The detection cells of one condition; returns the uncalibrated scores by detector, for samples.parquet."""
         first = []
         metrics = self.planner.by_needs.get("scores", [])
@@ -233,7 +280,16 @@ class _Model:
                     self.ood_set(full, metrics, detector, calibrator, entry, inside, label)
         return first
 
-    def ood_set(self, row: dict[str, Any], metrics: Sequence[Bound], detector: DetectorEntry, calibrator: CalibratorEntry, entry: OodEntry, inside: str, label: str) -> None:
+    def ood_set(
+        self,
+        row: dict[str, Any],
+        metrics: Sequence[Bound],
+        detector: DetectorEntry,
+        calibrator: CalibratorEntry,
+        entry: OodEntry,
+        inside: str,
+        label: str,
+    ) -> None:
         full = {**row, **_ood_row(entry)}
         kept = [m for m in metrics if self.planner.wanted({**full, "metric": m.plugin.name})]
         if not kept:
@@ -253,7 +309,16 @@ class _Model:
         """The per-example worst case over all attacks of one norm and radius, where there are several."""
         if len(found) < 2:
             return
-        row = {**self.row, "condition": "worst", "kind": "worst", "severity": None, "norm": norm, "eps": eps, "victim": "model", "params": None}
+        row = {
+            **self.row,
+            "condition": "worst",
+            "kind": "worst",
+            "severity": None,
+            "norm": norm,
+            "eps": eps,
+            "victim": "model",
+            "params": None,
+        }
         if not self.planner.wanted(row):
             return
         label = f"worst {norm} {eps:.4g}"
@@ -261,7 +326,9 @@ class _Model:
         self.scored(row, outputs, self.resolved.calibrators, f"{self.entry.name} {label}")
         detects = self.ood_cells(row, outputs, self.resolved.calibrators, f"{self.entry.name} {label}")
         codes = [(c.name, self.calibrator_code(c), self.fitted(c)) for c in self.resolved.calibrators]
-        self.planner.samples.append(Sample(row, self.jobs.samples(outputs, [outputs], codes, detects, f"{self.entry.name} {label}")))
+        self.planner.samples.append(
+            Sample(row, self.jobs.samples(outputs, [outputs], codes, detects, f"{self.entry.name} {label}"))
+        )
 
     def cell(self, row: Mapping[str, Any], digest: str, position: int) -> None:
         self.planner.cells.append(Cell(row, digest, position))

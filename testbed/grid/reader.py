@@ -144,7 +144,9 @@ def _construct(node: Any, where: Where, document: Document, problems: list[Probl
             key = str(key_node.value)
             at = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
             if key in found:
-                problems.append(Problem(document.file, *at, spell((*where, key)), f"key given twice (first on line {first[key]})"))
+                problems.append(
+                    Problem(document.file, *at, spell((*where, key)), f"key given twice (first on line {first[key]})")
+                )
                 continue
             first[key] = at[0]
             document.positions[(*where, key)] = at

@@ -6,15 +6,16 @@ Nothing of a user's file is executed. Built-in data sets are asked for their siz
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from testbed import plugins
 from testbed.digest import digest_file
 from testbed.errors import Problem, TestbedError, UsageError, nearest
 from testbed.grid import model as schema
+from testbed.grid.checks import all_checks
+from testbed.grid.problems import say, schema_problems
 from testbed.grid.reader import Document, Where
 from testbed.grid.resolved import (
     CLEAN,
@@ -31,74 +32,23 @@ from testbed.grid.resolved import (
 from testbed.types import Spec
 
 Entry = TypeVar("Entry")
-_TAGS = {"clean", "shift", "attack", "chain"}
 
 
 def resolve(document: Document) -> Resolved:
     """The resolved grid; UsageError with every problem found."""
     if not isinstance(document.value, dict):
-        raise UsageError([document.problem((), f"expected a mapping with name, data, models ..., got {document.value!r}")])
+        raise UsageError(
+            [document.problem((), f"expected a mapping with name, data, models ..., got {document.value!r}")]
+        )
     try:
         grid = schema.Grid.model_validate(document.value)
     except ValidationError as error:
-        raise UsageError(_schema_problems(document, error)) from None
+        raise UsageError(schema_problems(document, error)) from None
     resolver = _Resolver(document, grid)
     resolved = resolver.run()
     if resolver.problems:
         raise UsageError(resolver.problems)
     return resolved
-
-
-def _schema_problems(document: Document, error: ValidationError, prefix: Where = ()) -> list[Problem]:
-    problems = []
-    for item in error.errors():
-        where = _real_path(document.value, (*prefix, *item["loc"]), len(prefix))
-        problems.append(document.problem(where, _say(item, document.value, where)))
-    return problems
-
-
-def _real_path(value: Any, loc: Sequence[str | int], trusted: int = 0) -> Where:
-    """pydantic's location without union tags and without the index of a scalar that was taken for a list."""
-    where: list[str | int] = []
-    for position, part in enumerate(loc):
-        before = loc[position - 1] if position else ""
-        in_union = before in ("condition", "fit") or (isinstance(before, int) and loc[position - 2] in ("conditions", "chain"))
-        if position >= trusted and part in _TAGS and in_union:
-            continue
-        if isinstance(part, int) and not isinstance(value, list):
-            continue
-        where.append(part)
-        try:
-            value = value[part]
-        except (KeyError, IndexError, TypeError):
-            value = None
-    return tuple(where)
-
-
-def _say(item: Mapping[str, Any], value: Any, where: Where) -> str:
-    """A pydantic error in the house form."""
-    kind, got = item["type"], item.get("input")
-    if kind == "extra_forbidden":
-        return f"unknown key; {nearest(str(where[-1]), _known_keys(where))}"
-    if kind == "missing":
-        return "required, but not given"
-    if kind == "literal_error":
-        return f"expected {item['ctx']['expected']}, got {got!r}; {nearest(str(got), item['ctx']['expected'].replace(chr(39), '').replace(' or ', ', ').split(', '))}"
-    text = item["msg"].removeprefix("Value error, ")
-    text = text.replace("Input should be", "expected").replace("String should match", "expected a text that matches")
-    return text if "got" in text else f"{text}, got {got!r}"
-
-
-def _known_keys(where: Where) -> Iterable[str]:
-    """The keys that may stand where an unknown one stands."""
-    at = {
-        "conditions": (schema.ShiftCondition, schema.AttackCondition, schema.ChainCondition),
-        "include": (schema.Filter,), "exclude": (schema.Filter,), "runtime": (schema.Runtime,), "intervals": (schema.Intervals,),
-    }  # fmt: skip
-    models: tuple[type[BaseModel], ...] = at.get(str(where[0]), ()) if len(where) > 1 else (schema.Grid,)
-    if "condition" in where or "fit" in where:
-        models = at["conditions"]
-    return {name for one in models for name in one.model_fields}
 
 
 class _Resolver:
@@ -128,18 +78,29 @@ class _Resolver:
         self.unique("detectors", detectors, "detector")
         ood = [o for i, one in enumerate(grid.ood) for o in self.ood(("ood", i), one)]
         metrics = [m for i, one in enumerate(grid.metrics) if (m := self.bind("metric", ("metrics", i), one))]
-        self.need_splits(data, calibrators, detectors, models)
-        self.need_ood(metrics, detectors, ood)
+        notes = tuple(self.notes)
         resolved = Resolved(
-            grid, self.document.file, tuple(data), tuple(models), tuple(conditions), tuple(calibrators), tuple(detectors), tuple(ood), tuple(metrics), tuple(self.notes)
-        )  # fmt: skip
-        self.filters(resolved)
+            grid,
+            self.document.file,
+            tuple(data),
+            tuple(models),
+            tuple(conditions),
+            tuple(calibrators),
+            tuple(detectors),
+            tuple(ood),
+            tuple(metrics),
+            notes,
+        )
+        for where, message in all_checks(resolved):
+            self.fail(where, message)
         return resolved
 
     def each(self, key: str, entries: Sequence[Any], make: Callable[[Where, Any], Entry | None]) -> list[Entry]:
         return [made for i, one in enumerate(entries) if (made := make((key, i), one)) is not None]
 
-    def bind(self, kind: str, where: Where, use: Any, given: Mapping[str, Any] | None = None, owns: Iterable[str] = ()) -> Bound | None:
+    def bind(
+        self, kind: str, where: Where, use: Any, given: Mapping[str, Any] | None = None, owns: Iterable[str] = ()
+    ) -> Bound | None:
         """The plug-in and its typed parameters; `given` are those that stand outside of `use`."""
         name, params = use.use, use.params
         try:
@@ -151,7 +112,15 @@ class _Resolver:
         for key in sorted(set(params) & set(owns)):
             self.fail((*where, key), f"belongs outside of `use`, beside {kind!r}")
         try:
-            return Bound(plugin, plugin.validate({**{k: v for k, v in params.items() if k not in owns}, **{k: v for k, v in (given or {}).items() if k in takes}}))
+            return Bound(
+                plugin,
+                plugin.validate(
+                    {
+                        **{k: v for k, v in params.items() if k not in owns},
+                        **{k: v for k, v in (given or {}).items() if k in takes},
+                    }
+                ),
+            )
         except ValidationError as error:
             for item in error.errors():
                 key = item["loc"][0] if item["loc"] else ""
@@ -161,7 +130,12 @@ class _Resolver:
                     self.fail(where, f"{kind} {name!r} needs {key!r}")
                 else:
                     outside = given is not None and key in given
-                    self.fail((*where[:1], *(where[1:2] if outside else where[1:]), key) if outside else (*where, *item["loc"]), f"{kind} {name!r}: {_say(item, None, where)}")
+                    self.fail(
+                        (*where[:1], *(where[1:2] if outside else where[1:]), key)
+                        if outside
+                        else (*where, *item["loc"]),
+                        f"{kind} {name!r}: {say(item, None, where)}",
+                    )
             return None
 
     def has(self, where: Where, key: str) -> bool:
@@ -193,7 +167,7 @@ class _Resolver:
             from testbed.data.splits import split_plan
 
             try:
-                split_plan(sizes, **counts, limit=entry.limit)
+                split_plan(sizes, train=entry.train, calibration=entry.calibration, test=entry.test, limit=entry.limit)
             except TestbedError as error:
                 self.fail(where, str(error))
         return DataEntry(name, bound, counts, entry.limit, sizes, content, spec)
@@ -236,19 +210,27 @@ class _Resolver:
 
         try:
             plugin = recipes.read(train.recipe)
-            return {"recipe": plugin.name, "version": plugin.facts["version"], "epochs": train.epochs, "params": plugin.validate(train.params)}
+            return {
+                "recipe": plugin.name,
+                "version": plugin.facts["version"],
+                "epochs": train.epochs,
+                "params": plugin.validate(train.params),
+            }
         except ValidationError as error:
             for item in error.errors():
-                self.fail((*where, *item["loc"]), f"recipe {train.recipe!r}: {_say(item, None, (*where, *item['loc']))}")
+                self.fail((*where, *item["loc"]), f"recipe {train.recipe!r}: {say(item, None, (*where, *item['loc']))}")
         except TestbedError as error:
             self.fail((*where, "recipe"), str(error))
         return None
 
     def check_kind(self, where: Where, bound: Bound) -> None:
-        takes = bound.plugin.facts.get("kinds")
+        takes: tuple[str, ...] = bound.plugin.facts.get("kinds") or ()
         for kind in self.kinds if takes else ():
             if kind not in takes:
-                self.fail(where, f"{bound.plugin.kind} {bound.plugin.name!r} takes {' or '.join(takes)} sets, and the data is {kind}")
+                self.fail(
+                    where,
+                    f"{bound.plugin.kind} {bound.plugin.name!r} takes {' or '.join(takes)} sets; the data is {kind}",
+                )
 
     def condition(self, where: Where, entry: Any) -> list[ConditionEntry]:
         if entry == "clean":
@@ -260,7 +242,11 @@ class _Resolver:
                 chains = [(*chain, step) for chain in chains for step in steps]
         else:
             chains = [(step,) for step in self.steps(where, entry)]
-        return [ConditionEntry(entry.name or "+".join(s.bound.plugin.name for s in chain), chain) for chain in chains if chain]
+        return [
+            ConditionEntry(entry.name or "+".join(s.bound.plugin.name for s in chain), chain)
+            for chain in chains
+            if chain
+        ]
 
     def steps(self, where: Where, entry: Any) -> list[Step]:
         if isinstance(entry, schema.ShiftCondition):
@@ -275,7 +261,10 @@ class _Resolver:
                     break
                 norms = bound.plugin.facts["norms"]
                 if entry.norm not in norms:
-                    self.fail((*where, "norm"), f"attack {bound.plugin.name!r} works in {', '.join(norms)}, not in {entry.norm}")
+                    self.fail(
+                        (*where, "norm"),
+                        f"attack {bound.plugin.name!r} works in {', '.join(norms)}, not in {entry.norm}",
+                    )
                     break
                 self.check_kind(place, bound)
                 steps.append(Step("attack", bound, None, entry.norm, eps, entry.victim, entry.quantised))
@@ -300,7 +289,10 @@ class _Resolver:
         kind, _, name = victim.partition(":")
         known = {"surrogate": self.model_names, "detector": self.detector_names}.get(kind)
         if known is not None and name not in known:
-            self.fail((*where, "victim"), f"unknown {kind} {name!r}; {nearest(name, known) if known else f'the grid has no {kind}s'}")
+            self.fail(
+                (*where, "victim"),
+                f"unknown {kind} {name!r}; {nearest(name, known) if known else f'the grid has no {kind}s'}",
+            )
 
     def calibrator(self, where: Where, entry: schema.Calibrator) -> CalibratorEntry | None:
         bound = self.bind("calibrator", where, entry)
@@ -329,7 +321,10 @@ class _Resolver:
             if bound is None:
                 continue
             source, size, content = self.ask_ood(where, bound)
-            found += [OodEntry(entry.name or _short(name), entry.group, bound, entry.limit, source, size, content, c) for c in conditions]
+            found += [
+                OodEntry(entry.name or _short(name), entry.group, bound, entry.limit, source, size, content, c)
+                for c in conditions
+            ]
         return found
 
     def ask_ood(self, where: Where, bound: Bound) -> tuple[str, int | None, dict[str, Any]]:
@@ -349,45 +344,6 @@ class _Resolver:
             self.fail(where, str(error))
             return "own", None, {}
 
-    def need_splits(self, data: Sequence[DataEntry], calibrators: Sequence[CalibratorEntry], detectors: Sequence[DetectorEntry], models: Sequence[ModelEntry]) -> None:
-        """Every split that something is fitted on must exist."""
-        from testbed.data.splits import split_plan
-
-        wants = [("calibration", f"calibrator {c.name!r}") for c in calibrators if c.bound.plugin.name != "none"]
-        wants += [(d.fit, f"detector {d.name!r}") for d in detectors if d.fit]
-        wants += [("train", f"training model {m.name!r}") for m in models if m.train]
-        for i, entry in enumerate(data):
-            if not entry.sizes:
-                continue
-            try:
-                have = split_plan(entry.sizes, **entry.counts, limit=entry.limit)
-            except TestbedError:
-                continue
-            for split, who in [(s, w) for s, w in wants if s not in have][:1]:
-                self.fail(("data", i), f"{who} is fitted on the {split} split, which {entry.name!r} does not have here; add `{split}: N`")
-
-    def need_ood(self, metrics: Sequence[Bound], detectors: Sequence[DetectorEntry], ood: Sequence[OodEntry]) -> None:
-        compares = [m.plugin.name for m in metrics if m.plugin.facts["needs"] == "scores"]
-        for i, use in enumerate(self.grid.metrics):
-            if _short(use.use) in compares and not (detectors and ood):
-                self.fail(("metrics", i), f"{use.use!r} compares detector scores of two sets: the grid needs `detectors` and `ood`")
-
-    def filters(self, resolved: Resolved) -> None:
-        """A filter that names something the grid does not have is a mistake, not an empty result."""
-        known: dict[str, set[Any]] = {
-            "dataset": {d.name for d in resolved.data}, "model": {m.name for m in resolved.models},
-            "condition": {c.name for c in resolved.conditions} | {"worst"}, "kind": {"clean", "shift", "attack", "chain", "worst"},
-            "calibrator": {c.name for c in resolved.calibrators}, "detector": {d.name for d in resolved.detectors},
-            "ood_set": {o.name for o in resolved.ood}, "group": {o.group for o in resolved.ood},
-            "metric": {m.plugin.name for m in resolved.metrics}, "seed": set(self.grid.seed), "train_seed": set(self.grid.train_seeds),
-        }  # fmt: skip
-        for key in ("include", "exclude"):
-            for i, one in enumerate(getattr(self.grid, key)):
-                for column, values in one.model_dump(exclude_none=True).items():
-                    for value in values:
-                        if column in known and value not in known[column]:
-                            self.fail((key, i, column), f"no {column} {value!r} in this grid; {nearest(str(value), map(str, known[column]))}")
-
 
 def _short(use: str) -> str:
     """The name a plug-in goes by when the grid gives none.
@@ -395,9 +351,4 @@ def _short(use: str) -> str:
     >>> _short("./my_attack.py:shrink"), _short("small-cnn")
     ('shrink', 'small-cnn')
     """
-    return use.rpartition(":")[2] if ".py:" in use or ":" in use and not use.startswith("foolbox:") else use
-
-
-def base_of(document: Document) -> Path:
-    """The folder that paths in the grid are relative to."""
-    return document.base
+    return use.rpartition(":")[2] if ".py:" in use or (":" in use and not use.startswith("foolbox:")) else use

@@ -89,7 +89,9 @@ class ConditionEntry:
             "norm": attack.norm if attack else None,
             "eps": attack.eps if attack else None,
             "victim": attack.victim if attack else None,
-            "params": canonical([{"use": s.bound.plugin.name, **s.bound.params} for s in self.steps]) if self.steps else None,
+            "params": canonical([{"use": s.bound.plugin.name, **s.bound.params} for s in self.steps])
+            if self.steps
+            else None,
         }
 
     def label(self) -> str:

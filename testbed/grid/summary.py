@@ -13,9 +13,11 @@ def overview(plan: Plan, todo: Iterable[str]) -> Iterator[str]:
     todo = list(todo)
     kinds, new = Counter(job.kind for job in plan.jobs.values()), Counter(plan.jobs[d].kind for d in todo)
     cost = plan.cost(todo)
-    yield f"{plan.name}: {len(plan.cells)} cells from {len(plan.jobs)} jobs; {len(todo)} to run, {len(plan.jobs) - len(todo)} already there or not needed"
+    idle = len(plan.jobs) - len(todo)
+    yield f"{plan.name}: {len(plan.cells)} cells from {len(plan.jobs)} jobs; {len(todo)} to run, {idle} there already"
     yield "  " + ", ".join(f"{kind} {new[kind]}/{count}" for kind, count in kinds.items()) + "  (to run/all)"
-    yield f"  work to do: {cost['forward']:,} forward and {cost['gradient']:,} gradient evaluations of one example; {human(cost['bytes'])} of sets"
+    evaluations = f"{cost['forward']:,} forward and {cost['gradient']:,} gradient evaluations of one example"
+    yield f"  work to do: {evaluations}; {human(cost['bytes'])} of splits"
     yield from (f"  note: {note}" for note in plan.notes)
 
 

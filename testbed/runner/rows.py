@@ -35,7 +35,9 @@ def results(plan: Plan, store: Store, errors: Mapping[str, str] | None = None) -
     audits = audit_flags(plan, there)
     columns: dict[str, list[Any]] = {name: [] for name in RESULTS}
     for cell in plan.cells:
-        for row in cell_rows(cell, tables.get(cell.digest), errors.get(cell.digest), audits.get(condition_key(cell.row), "")):
+        for row in cell_rows(
+            cell, tables.get(cell.digest), errors.get(cell.digest), audits.get(condition_key(cell.row), "")
+        ):
             for name, values in columns.items():
                 values.append(row.get(name))
     return pa.table(columns, schema=arrow_schema(RESULTS, RESULTS_VERSION))
@@ -48,16 +50,31 @@ def cell_rows(cell: Cell, table: list[dict[str, Any]] | None, error: str | None,
         status = "missing" if error is None else "skipped" if error.startswith("needs ") else "failed"
         return [{**row, "status": status, "error": error}]
     found = [one for one in table if one["position"] == cell.metric]
-    own = {"convention", "value", "ci_low", "ci_high", "n"}
-    return [
-        {**row, **{k: one[k] for k in own}, "status": "ok", "flags": ";".join(filter(None, (audit if row["metric"] != "audit" else "", one["flags"])))}
-        for one in found
-    ]  # fmt: skip
+    rows = []
+    for one in found:
+        flags = ";".join(filter(None, ("" if row["metric"] == "audit" else audit, one["flags"])))
+        values = {name: one[name] for name in ("convention", "value", "ci_low", "ci_high", "n")}
+        rows.append({**row, **values, "status": "ok", "flags": flags})
+    return rows
 
 
 def condition_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """What names one attacked set of one model: the cells that share an audit."""
-    return tuple(row.get(name) for name in ("dataset", "seed", "model", "train_seed", "condition", "severity", "norm", "eps", "victim", "params"))
+    return tuple(
+        row.get(name)
+        for name in (
+            "dataset",
+            "seed",
+            "model",
+            "train_seed",
+            "condition",
+            "severity",
+            "norm",
+            "eps",
+            "victim",
+            "params",
+        )
+    )
 
 
 def audit_flags(plan: Plan, there: Mapping[str, Any]) -> dict[tuple[Any, ...], str]:
@@ -66,7 +83,9 @@ def audit_flags(plan: Plan, there: Mapping[str, Any]) -> dict[tuple[Any, ...], s
     for cell in plan.cells:
         if cell.row["metric"] == "audit" and cell.digest in there:
             failed = there[cell.digest].meta["failed"]
-            flags[condition_key(cell.row)] = f"audit:fail({', '.join(f.partition(' (')[0] for f in failed)})" if failed else "audit:pass"
+            flags[condition_key(cell.row)] = (
+                f"audit:fail({', '.join(f.partition(' (')[0] for f in failed)})" if failed else "audit:pass"
+            )
     return flags
 
 
@@ -95,10 +114,12 @@ def write_samples(plan: Plan, store: Store, folder: Path) -> None:
             continue
         part = store.table(sample.digest, "samples")
         n = part.num_rows
-        named = {"condition": sample_condition(sample.row), **{k: sample.row[k] for k in ("dataset", "model", "train_seed", "seed")}}
-        columns = [
-            part.column(f.name) if f.name in part.column_names else pa.array([named.get(f.name)] * n, f.type) for f in schema
-        ]  # fmt: skip
+        named = {
+            "condition": sample_condition(sample.row),
+            **{k: sample.row[k] for k in ("dataset", "model", "train_seed", "seed")},
+        }
+        have = set(part.column_names)
+        columns = [part.column(f.name) if f.name in have else pa.array([named.get(f.name)] * n, f.type) for f in schema]
         pq.write_table(pa.table(columns, schema=schema), fresh / f"part-{position:05d}.parquet", compression="zstd")
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
@@ -144,10 +165,18 @@ def strip(preview: Preview, store: Store) -> list[dict[str, Any]]:
         return names[label] if 0 <= label < len(names) else str(label)
 
     return [
-        {"model": preview.model, "condition": preview.condition, "id": row["id"], "label": named(row["label"]), "prediction": named(row["prediction"]),
-         "confidence": next((v for k, v in row["confidence"]), float("nan")), "clean": np.asarray(clean[i]), "perturbed": np.asarray(perturbed[i])}
+        {
+            "model": preview.model,
+            "condition": preview.condition,
+            "id": row["id"],
+            "label": named(row["label"]),
+            "prediction": named(row["prediction"]),
+            "confidence": next((value for _, value in row["confidence"]), float("nan")),
+            "clean": np.asarray(clean[i]),
+            "perturbed": np.asarray(perturbed[i]),
+        }
         for i, row in enumerate(table[: len(clean)])
-    ]  # fmt: skip
+    ]
 
 
 def replace(path: Path, write: Any) -> None:

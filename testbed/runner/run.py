@@ -112,7 +112,9 @@ def prepare_folder(folder: Path, plan: Plan) -> None:
         rows.replace(folder / "plan.json", lambda path: path.write_text(plan.to_json(provenance()), encoding="utf-8"))
         (folder / "events.jsonl").write_text("", encoding="utf-8")
     except OSError as error:
-        raise EnvironmentProblem(f"cannot write the run folder {str(folder)!r}: {error.strerror}; choose another with --out") from None
+        raise EnvironmentProblem(
+            f"cannot write the run folder {str(folder)!r}: {error.strerror}; choose another with --out"
+        ) from None
 
 
 def prepare_store(plan: Plan, store: Store) -> None:
@@ -165,9 +167,10 @@ def write_folder(plan: Plan, store: Store, folder: Path, outcome: Outcome, page:
     rows.write_samples(plan, store, folder)
     rows.write_images(plan, store, folder)
     if page:
+        from testbed.report.load import read_run
         from testbed.report.page import write_page
 
-        write_page(folder)
+        write_page(read_run(folder))
     return table
 
 
@@ -186,5 +189,3 @@ class _Watch:
             with suppress(OSError):  # the page is then refreshed later; the run itself goes on
                 rows.write_results(self.plan, self.store, self.folder, {})
             self.last = time.monotonic()
-
-

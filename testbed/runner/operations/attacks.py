@@ -26,9 +26,9 @@ def attack(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
         model = classifier(job, store, device)
         victim = victim_of(job, store, model, device)
         bounds = parts[0].spec.bounds
-        handle = Attack(
-            plugin, recipe["attack"]["params"], recipe["norm"], recipe["eps"], bounds=bounds[0] if len(bounds) == 1 else bounds, batch=recipe["runtime"]["batch"]
-        )  # fmt: skip
+        limits = bounds[0] if len(bounds) == 1 else bounds
+        params, batch = recipe["attack"]["params"], recipe["runtime"]["batch"]
+        handle = Attack(plugin, params, recipe["norm"], recipe["eps"], bounds=limits, batch=batch)
         out = access.SetWriter(writer, parts[0].spec.attacked(), parts[0].group_names)
         books, audits = [], []
         for examples in parts:
@@ -39,7 +39,16 @@ def attack(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
                     y = model.logits(x).argmax(1).cpu()
                 writer.meta["labels"] = "the model's own clean predictions: the set has none"
             result = handle.run(victim, x, y, ids=examples.ids, seed=recipe["seed"])
-            out.add(Examples(result.x.cpu().numpy(), examples.y, examples.ids, examples.spec.attacked(), examples.groups, examples.group_names))
+            out.add(
+                Examples(
+                    result.x.cpu().numpy(),
+                    examples.y,
+                    examples.ids,
+                    examples.spec.attacked(),
+                    examples.groups,
+                    examples.group_names,
+                )
+            )
             books.append({"ids": examples.ids, **result.ledger()})
             audits.append((len(examples), dict(result.audit)))
     out.close()
@@ -102,7 +111,11 @@ def worst(job: Job, store: Store, writer: Writer) -> None:
     loss = np.stack([cross_entropy(s) for s in sets])
     pick = np.where(fooled.any(axis=0), fooled.argmax(axis=0), loss.argmax(axis=0))
     rows = np.arange(len(ids))
-    chosen = {name: np.stack([np.asarray(getattr(s, name)) for s in sets])[pick, rows] for name in ("logits", "features") if getattr(sets[0], name) is not None}
+    chosen = {
+        name: np.stack([np.asarray(getattr(s, name)) for s in sets])[pick, rows]
+        for name in ("logits", "features")
+        if getattr(sets[0], name) is not None
+    }
     access.write_outputs(writer, 0, {**chosen, "y": sets[0].labels, "ids": ids, "groups": sets[0].groups})
     if sets[0].head_weight is not None and sets[0].head_bias is not None:
         writer.tensors("head", {"weight": np.array(sets[0].head_weight), "bias": np.array(sets[0].head_bias)})
@@ -157,7 +170,9 @@ def audit(job: Job, store: Store, writer: Writer) -> None:
     rows = [check_row(name, float(found[key]), limit, n) for name, (key, limit) in BASIC.items() if key in found]
     if "noise_success" in found:
         beaten = float(book["success"][book["first_step"] != 0].mean()) if (book["first_step"] != 0).any() else 0.0
-        rows.append(check_row("random noise of the same size against the attack", found["noise_success"] - beaten, 0.0, n))
+        rows.append(
+            check_row("random noise of the same size against the attack", found["noise_success"] - beaten, 0.0, n)
+        )
     writer.meta["failed"] = [row["convention"] for row in rows if row["flags"] == "fail"]
     write_rows(writer, rows)
 
@@ -169,6 +184,11 @@ def check_row(name: str, value: float, limit: float, n: int) -> dict[str, Any]:
     'fail'
     """
     return {
-        "position": 0, "convention": f"{name} (passes at <= {limit:g})", "value": value, "ci_low": float("nan"), "ci_high": float("nan"),
-        "n": n, "flags": "pass" if value <= limit else "fail",
-    }  # fmt: skip
+        "position": 0,
+        "convention": f"{name} (passes at <= {limit:g})",
+        "value": value,
+        "ci_low": float("nan"),
+        "ci_high": float("nan"),
+        "n": n,
+        "flags": "pass" if value <= limit else "fail",
+    }

@@ -54,9 +54,8 @@ def detector_view(job: Job, store: Store, digest: str, detector: Any) -> Outputs
     consumes = tuple(detector.consumes)
     data = access.outputs(store, digest, features="features" in consumes)
     if "features" in consumes and data.features is None:
-        raise DataError(
-            f"detector {type(detector).__name__} reads features and this model has none: {store.require(digest).meta.get('no_features')}"
-        )
+        reason = store.require(digest).meta.get("no_features")
+        raise DataError(f"detector {type(detector).__name__} reads features and this model has none: {reason}")
     if "calibrator" not in job.recipe:
         return data
     return replace(data, logits=calibrated_logits(*fitted(job, store), data))

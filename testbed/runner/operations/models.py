@@ -71,9 +71,15 @@ def train(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
     checkpoint = store.scratch(f"{job.digest}.safetensors")
     with as_planned(runtime) as device:
         state = run_recipe(
-            recipe["recipe"], recipe["params"], lambda spec: build.module(plugin.build(**job.recipe["model"]["params"]), spec), examples,
-            seed=job.recipe["seed"], epochs=recipe["epochs"], checkpoint=checkpoint, device=str(device),
-        )  # fmt: skip
+            recipe["recipe"],
+            recipe["params"],
+            lambda spec: build.module(plugin.build(**job.recipe["model"]["params"]), spec),
+            examples,
+            seed=job.recipe["seed"],
+            epochs=recipe["epochs"],
+            checkpoint=checkpoint,
+            device=str(device),
+        )
     _write_weights(writer, state)
     writer.meta["nondeterministic"] = runtime["device"] != "cpu"
     if checkpoint is not None:
@@ -122,4 +128,3 @@ def _outputs(model: Classifier, examples: Examples, batch: int, device: torch.de
         if f is not None:
             features.append(f.float().cpu().numpy())
     return np.concatenate(logits), np.concatenate(features) if features else None
-

@@ -1,0 +1,82 @@
+"""What a resolved grid must satisfy as a whole: splits to fit on, sets to compare, filters that name what is there.
+
+Each check is a function of the resolved grid that yields (where, message); the resolver gathers them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from testbed.data.splits import split_plan
+from testbed.errors import TestbedError, nearest
+from testbed.grid.reader import Where
+from testbed.grid.resolved import DataEntry, Resolved
+
+
+def all_checks(resolved: Resolved) -> Iterator[tuple[Where, str]]:
+    """Every problem that concerns more than one entry."""
+    yield from missing_splits(resolved)
+    yield from missing_ood(resolved)
+    yield from idle_filters(resolved)
+
+
+def missing_splits(resolved: Resolved) -> Iterator[tuple[Where, str]]:
+    """Every split that something is fitted or trained on must hold examples."""
+    wants = [("calibration", f"calibrator {c.name!r}") for c in resolved.calibrators if c.bound.plugin.name != "none"]
+    wants += [(d.fit, f"detector {d.name!r}") for d in resolved.detectors if d.fit]
+    wants += [("train", f"training model {m.name!r}") for m in resolved.models if m.train]
+    for i, entry in enumerate(resolved.data):
+        lacking = [(split, who) for split, who in wants if entry.sizes and split not in splits_of(entry)]
+        for split, who in lacking[:1]:
+            yield ("data", i), f"{who} needs the {split} split, which is empty here; give `{split}: N`"
+
+
+def splits_of(entry: DataEntry) -> set[str]:
+    """The splits of a data set that hold examples; all where the numbers do not fit (a problem of its own)."""
+    train, calibration, test = (entry.counts[name] for name in ("train", "calibration", "test"))
+    try:
+        draws = split_plan(entry.sizes, train=train, calibration=calibration, test=test, limit=entry.limit)
+    except TestbedError:
+        return {"train", "calibration", "test"}
+    return {name for name, draw in draws.items() if draw.count}
+
+
+def missing_ood(resolved: Resolved) -> Iterator[tuple[Where, str]]:
+    """A metric of two sets of scores needs a detector and a set to detect."""
+    if resolved.detectors and resolved.ood:
+        return
+    for i, metric in enumerate(resolved.metrics):
+        if metric.plugin.facts["needs"] == "scores":
+            name = metric.plugin.name
+            yield ("metrics", i), f"{name!r} compares detector scores of two sets: the grid needs `detectors` and `ood`"
+
+
+def idle_filters(resolved: Resolved) -> Iterator[tuple[Where, str]]:
+    """A filter that names something the grid does not have is a mistake, not an empty result."""
+    known = known_values(resolved)
+    for key in ("include", "exclude"):
+        for i, one in enumerate(getattr(resolved.grid, key)):
+            given = {column: values for column, values in one.model_dump(exclude_none=True).items() if column in known}
+            for column, values in given.items():
+                for value in (v for v in values if v not in known[column]):
+                    known_text = nearest(str(value), map(str, known[column]))
+                    yield (key, i, column), f"no {column} {value!r} in this grid; {known_text}"
+
+
+def known_values(resolved: Resolved) -> dict[str, set[Any]]:
+    """The values that each column of the results can take."""
+    grid, kinds = resolved.grid, {"clean", "shift", "attack", "chain", "worst"}
+    return {
+        "dataset": {d.name for d in resolved.data},
+        "model": {m.name for m in resolved.models},
+        "condition": {c.name for c in resolved.conditions} | {"worst"},
+        "kind": kinds,
+        "calibrator": {c.name for c in resolved.calibrators},
+        "detector": {d.name for d in resolved.detectors},
+        "ood_set": {o.name for o in resolved.ood},
+        "group": {o.group for o in resolved.ood},
+        "metric": {m.plugin.name for m in resolved.metrics} | {"audit"},
+        "seed": set(grid.seed),
+        "train_seed": set(grid.train_seeds),
+    }

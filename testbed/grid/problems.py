@@ -1,0 +1,75 @@
+"""pydantic's errors in the house form: where in the file, what was expected, what came, and the nearest name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from testbed.errors import Problem, nearest
+from testbed.grid import model as schema
+from testbed.grid.reader import Document, Where
+
+_TAGS = {"clean", "shift", "attack", "chain"}
+
+
+def schema_problems(document: Document, error: ValidationError, prefix: Where = ()) -> list[Problem]:
+    """All problems of a failed validation; `prefix` is where the validated value stands."""
+    problems = []
+    for item in error.errors():
+        where = real_path(document.value, (*prefix, *item["loc"]), len(prefix))
+        problems.append(document.problem(where, say(item, document.value, where)))
+    return problems
+
+
+def real_path(value: Any, loc: Sequence[str | int], trusted: int = 0) -> Where:
+    """pydantic's location without union tags and without the index of a scalar that was taken for a list."""
+    where: list[str | int] = []
+    for position, part in enumerate(loc):
+        before = loc[position - 1] if position else ""
+        in_union = before in ("condition", "fit") or (
+            isinstance(before, int) and loc[position - 2] in ("conditions", "chain")
+        )
+        if position >= trusted and part in _TAGS and in_union:
+            continue
+        if isinstance(part, int) and not isinstance(value, list):
+            continue
+        where.append(part)
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            value = None
+    return tuple(where)
+
+
+def say(item: Mapping[str, Any], value: Any, where: Where) -> str:
+    """A pydantic error in the house form."""
+    kind, got = item["type"], item.get("input")
+    if kind == "extra_forbidden":
+        return f"unknown key; {nearest(str(where[-1]), known_keys(where))}"
+    if kind == "missing":
+        return "required, but not given"
+    if kind == "literal_error":
+        expected = item["ctx"]["expected"]
+        options = expected.replace("'", "").replace(" or ", ", ").split(", ")
+        return f"expected {expected}, got {got!r}; {nearest(str(got), options)}"
+    text = item["msg"].removeprefix("Value error, ")
+    text = text.replace("Input should be", "expected").replace("String should match", "expected a text that matches")
+    return text if "got" in text else f"{text}, got {got!r}"
+
+
+def known_keys(where: Where) -> Iterable[str]:
+    """The keys that may stand where an unknown one stands."""
+    conditions = (schema.ShiftCondition, schema.AttackCondition, schema.ChainCondition)
+    at: dict[str, tuple[type[BaseModel], ...]] = {
+        "conditions": conditions,
+        "include": (schema.Filter,),
+        "exclude": (schema.Filter,),
+        "runtime": (schema.Runtime,),
+        "intervals": (schema.Intervals,),
+    }
+    models = at.get(str(where[0]), ()) if len(where) > 1 else (schema.Grid,)
+    if "condition" in where or "fit" in where:
+        models = conditions
+    return {name for one in models for name in one.model_fields}
