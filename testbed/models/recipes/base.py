@@ -1,0 +1,53 @@
+"""What recipes share: optimiser, learning-rate schedule, batch size, augmentation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from testbed.types import Paper
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe is its hyper-parameters and `loss`. The defaults suit a few thousand small images.
+
+    lr        largest learning rate
+    schedule  cyclic: up from 0 to lr over the first two fifths of training, then down to 0, linearly (Wong 2020);
+              cosine: from lr to 0; step: lr, a tenth after half and a hundredth after three quarters; constant
+    augment   "none", or "crop_flip": 4 pixels of zero padding, random crop, random horizontal flip
+    """
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: float = 2e-3
+    schedule: Literal["cyclic", "cosine", "step", "constant"] = "cyclic"
+    batch_size: int = 50
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    augment: Literal["none", "crop_flip"] = "none"
+
+    version: ClassVar[int] = 1
+    reference: ClassVar[Paper | None] = None
+
+    def loss(self, model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """The loss of one batch, a scalar; random numbers come from torch's global generator."""
+        raise NotImplementedError
+
+    def rate(self, progress: float) -> float:
+        """Learning rate at `progress` in 0..1 of the training.
+
+        >>> [round(Recipe(lr=1.0).rate(t), 6) for t in (0, 0.2, 0.4, 0.7, 1)]
+        [0.0, 0.5, 1.0, 0.5, 0.0]
+        """
+        if self.schedule == "cyclic":
+            return self.lr * min(progress / 0.4, (1 - progress) / 0.6)
+        if self.schedule == "cosine":
+            return self.lr * (1 + math.cos(math.pi * progress)) / 2
+        if self.schedule == "step":
+            return self.lr * (1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01)
+        return self.lr
