@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from testbed.detection.base import Detector, State, require, same_width
-from testbed.detection.similarity import nearest
+from testbed.detection.collect import Nearest
+from testbed.detection.similarity import Need, answers
 from testbed.errors import DataError
 from testbed.types import Float64, Outputs, Paper
 
@@ -53,8 +54,13 @@ class KNN(Detector):
             )
         return {"bank": bank}
 
+    def need(self, outputs: Outputs) -> Need:
+        """The k nearest of the bank, for a pass that others share."""
+        return Need(self._fitted()["bank"], np.asarray(outputs.features), Nearest(self.k))
+
     def evaluate(self, state: State, outputs: Outputs) -> Float64:
         """The k-th smallest distance."""
         features = np.asarray(outputs.features)
         same_width(features, state["bank"].shape[1], "knn")
-        return nearest(state["bank"], features, self.k).distances[:, -1].copy()
+        distances = answers([Need(state["bank"], features, Nearest(self.k))])[0]
+        return distances[:, -1].copy()

@@ -1,25 +1,65 @@
-"""Exact nearest neighbours on the unit sphere: searched in float32 by blocks, re-ranked in float64.
+"""One pass over bank-query similarities on the unit sphere, shared by every detector that needs them.
 
-A float32 product of unit vectors of width d is off by at most `slack(d)`. The float64 re-rank takes the best
-candidates of the float32 search; its k-th value is final if it exceeds the worst candidate by more than the slack,
-otherwise that row's candidates are widened until it does. So the result is that of a float64 search of everything.
+A pass goes through the query in blocks of rows. Each block makes one float32 product with the whole bank, and hands it
+to all collectors (`testbed.detection.collect`): k nearest, guided mean, relation sum, coverage. A float32 product of
+unit vectors of width d is off by at most `slack(d)`, so whatever a collector decides within that of a threshold it
+decides again in float64: the results are those of a float64 search of everything.
+
+`answers` runs the passes that a list of needs asks for, one a pair of (bank, query), and remembers the results by
+content. So detectors that were announced together (`share`) find theirs when they score; one that was not runs its
+own pass. The memory is a small per-process cache of results `[n]` or `[n, k]`, never of similarities.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
 from testbed.detection.numeric import unit_rows
+from testbed.digest import digest_bytes
 from testbed.types import Array, Float64, Ints
 
+#: Query rows a block, and bytes of results that are remembered.
+BLOCK: Final = 64
+REMEMBERED: Final = 64 * 2**20
 
-class Neighbours(NamedTuple):
-    """The k nearest of the bank for each query, nearest first: `distances` float64 `[n k]`, `rows` int64 `[n k]`."""
+_ANSWERS: OrderedDict[str, Array] = OrderedDict()
 
-    distances: Float64
-    rows: Ints
+
+class Side(NamedTuple):
+    """Unit rows of a bank or a query: float64, the same in float32, and the positions of rows that are zero."""
+
+    wide: Float64
+    narrow: Array
+    empty: Ints
+
+
+class Collector(Protocol):
+    """Takes the similarities block by block and ends with one array, a row an example."""
+
+    def key(self) -> bytes:
+        """What decides the result besides bank and query."""
+
+    def take(self, rows: slice, similarity: Array, bank: Side, query: Float64) -> Array:
+        """The results `[m ...]` of a block: float32 similarities `[m N]`, float64 unit rows of the query `[m d]`."""
+
+
+class Need(NamedTuple):
+    """What a detector wants to know: raw features of bank `[N d]` and query `[n d]`, and what to collect."""
+
+    bank: Array
+    query: Array
+    collector: Collector
+
+
+class Searching(Protocol):
+    """A fitted detector that can announce its need."""
+
+    def need(self, outputs: Any) -> Need:
+        """What scoring these outputs will ask for."""
 
 
 def slack(width: int) -> float:
@@ -30,49 +70,60 @@ def slack(width: int) -> float:
     return (width + 4.0) * 2.0**-24
 
 
-def nearest(bank: Array, query: Array, k: int, block: int = 256) -> Neighbours:
-    """The k nearest bank rows of each query row, both scaled to unit length; needs k <= len(bank).
-
-    >>> found = nearest(np.eye(3), np.array([[2.0, 0.1, 0.0]]), k=2)
-    >>> found.rows.tolist(), found.distances.round(4).tolist()
-    ([[0, 1]], [[0.05, 1.3785]])
-    """
-    rows, wide = unit_rows(bank), unit_rows(query)
-    narrow = rows.astype(np.float32)
-    empty = np.flatnonzero(~rows.any(axis=1))  # a zero row lies at distance 1, as near as a similarity of one half
-    distances, index = np.empty((len(wide), k)), np.empty((len(wide), k), dtype=np.int64)
-    for start in range(0, len(wide), block):
-        part = slice(start, start + block)
-        similarity = wide[part].astype(np.float32) @ narrow.T
-        similarity[:, empty] = 0.5
-        distances[part], index[part] = _rerank(similarity, rows, wide[part], k)
-    return Neighbours(distances, index)
+def side(features: Array) -> Side:
+    """Unit rows of raw features; rows of zeros stay zero."""
+    wide = unit_rows(features)
+    return Side(wide, wide.astype(np.float32), np.flatnonzero(~wide.any(axis=1)).astype(np.int64))
 
 
-def _rerank(similarity: Array, bank: Float64, query: Float64, k: int) -> tuple[Float64, Ints]:
-    """Float64 distances and indices `[m k]` from float32 similarities `[m N]`, widened row by row where in doubt."""
-    count = min(k + 16, len(bank))
-    candidates = _largest(similarity, count)
-    distances, index = _sorted_distances(candidates, bank, query, k)
-    if count < len(bank):
-        cut = np.take_along_axis(similarity, candidates, axis=1).min(axis=1)
-        similarity_of_last = 0.5 * (np.einsum("nd,nd->n", query, query) + 1.0 - distances[:, -1] ** 2)
-        unsure = np.flatnonzero(similarity_of_last < cut + slack(bank.shape[1]))
-        for row in unsure:
-            wider = np.flatnonzero(similarity[row] >= cut[row] - 2 * slack(bank.shape[1]))
-            distances[row], index[row] = _sorted_distances(wider[None], bank, query[row : row + 1], k)
-    return distances, index
+def answers(needs: Sequence[Need]) -> list[Array]:
+    """The results of the needs, in order; needs of one bank and query share a pass."""
+    named = [(_digest(n.bank), _digest(n.query), digest_bytes(n.collector.key())) for n in needs]
+    keys = ["/".join(name) for name in named]
+    found = {key: _ANSWERS[key] for key in keys if key in _ANSWERS}
+    missing: dict[tuple[str, str], dict[str, Need]] = {}
+    for need, name, key in zip(needs, named, keys, strict=True):
+        if key not in found:
+            missing.setdefault(name[:2], {})[key] = need
+    for group in missing.values():
+        first = next(iter(group.values()))
+        results = run_pass(first.bank, first.query, [n.collector for n in group.values()])
+        for key, result in zip(group, results, strict=True):
+            found[key] = _remember(key, result)
+    return [found[key] for key in keys]
 
 
-def _largest(similarity: Array, count: int) -> Ints:
-    n = similarity.shape[1]
-    if count >= n:
-        return np.broadcast_to(np.arange(n), similarity.shape).copy()
-    return np.argpartition(similarity, n - count, axis=1)[:, n - count :]
+def share(detectors: Sequence[object], outputs: Any) -> None:
+    """Run the passes of all these fitted detectors at once, so that each finds its result when it scores."""
+    answers([d.need(outputs) for d in detectors if hasattr(d, "need")])
 
 
-def _sorted_distances(candidates: Ints, bank: Float64, query: Float64, k: int) -> tuple[Float64, Ints]:
-    gaps = bank[candidates] - query[:, None, :]
-    distances = np.sqrt(np.einsum("nkd,nkd->nk", gaps, gaps))
-    order = np.lexsort((candidates, distances), axis=1)[:, :k]
-    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(candidates, order, axis=1)
+def forget() -> None:
+    """Drop all remembered results."""
+    _ANSWERS.clear()
+
+
+def run_pass(bank: Array, query: Array, collectors: Sequence[Collector]) -> list[Array]:
+    """One sweep over the query; the result of each collector."""
+    known, asked = side(bank), side(query)
+    parts: list[list[Array]] = [[] for _ in collectors]
+    product = np.empty((min(BLOCK, len(asked.wide)), len(known.wide)), dtype=np.float32)
+    for start in range(0, len(asked.wide), BLOCK):
+        rows = slice(start, min(start + BLOCK, len(asked.wide)))
+        similarity = np.matmul(asked.narrow[rows], known.narrow.T, out=product[: rows.stop - start])
+        for part, collector in zip(parts, collectors, strict=True):
+            part.append(collector.take(rows, similarity, known, asked.wide[rows]))
+    return [np.concatenate(part) for part in parts]
+
+
+def _digest(array: Array) -> str:
+    flat = np.ascontiguousarray(array)
+    return digest_bytes(f"{flat.dtype.str}{flat.shape}".encode() + flat.tobytes())
+
+
+def _remember(key: str, result: Array) -> Array:
+    result.setflags(write=False)
+    _ANSWERS[key] = result
+    while sum(a.nbytes for a in _ANSWERS.values()) > REMEMBERED and len(_ANSWERS) > 1:
+        _ANSWERS.popitem(last=False)
+    return result

@@ -7,13 +7,22 @@ import numpy as np
 import pytest
 
 from testbed.detection.base import FitWarning
+from testbed.detection.collect import Nearest
 from testbed.detection.energy import Energy
 from testbed.detection.knn import KNN
 from testbed.detection.mahalanobis import Mahalanobis
 from testbed.detection.msp import MSP
-from testbed.detection.similarity import nearest
+from testbed.detection.similarity import run_pass, side
 from testbed.errors import DataError, UsageError
 from testbed.types import Outputs
+
+
+def nearest(bank, query, k):
+    """Distances and bank rows of the k nearest, through the float32 search."""
+    known, asked = side(bank), side(query)
+    squares, rows = Nearest(k).search(asked.narrow @ known.narrow.T, known, asked.wide)
+    assert (np.sqrt(squares) == run_pass(bank, query, [Nearest(k)])[0]).all()
+    return np.sqrt(squares), rows
 
 
 def logits_only(values) -> Outputs:
@@ -114,18 +123,18 @@ def test_nearest_resolves_what_float32_cannot() -> None:
     query = 1 + 1e-6 * rng.normal(size=(5, 12))
     unit = lambda z: z / np.linalg.norm(z, axis=1, keepdims=True)
     distances = np.linalg.norm(unit(query)[:, None] - unit(bank), axis=2)
-    found = nearest(bank, query, k=5)
-    np.testing.assert_array_equal(found.rows, np.argsort(distances, axis=1)[:, :5])
-    np.testing.assert_allclose(found.distances, np.sort(distances, axis=1)[:, :5], rtol=1e-9)
+    found, rows = nearest(bank, query, k=5)
+    np.testing.assert_array_equal(rows, np.argsort(distances, axis=1)[:, :5])
+    np.testing.assert_allclose(found, np.sort(distances, axis=1)[:, :5], rtol=1e-9)
 
 
 def test_nearest_with_zero_rows_and_copies() -> None:
     bank = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [-1.0, 0.0]])
-    found = nearest(bank, np.array([[2.0, 0.0], [0.0, 0.0], [-1.0, 1e-3]]), k=3, block=2)
-    assert found.rows[0].tolist() == [0, 1, 2]
-    assert found.distances[0].tolist() == [0.0, 0.0, 1.0]
-    assert found.distances[1].tolist() == [0.0, 1.0, 1.0] and found.rows[1, 0] == 2
-    assert found.rows[2, :2].tolist() == [3, 2]
+    found, rows = nearest(bank, np.array([[2.0, 0.0], [0.0, 0.0], [-1.0, 1e-3]]), k=3)
+    assert rows[0].tolist() == [0, 1, 2]
+    assert found[0].tolist() == [0.0, 0.0, 1.0]
+    assert found[1].tolist() == [0.0, 1.0, 1.0] and rows[1, 0] == 2
+    assert rows[2, :2].tolist() == [3, 2]
 
 
 def test_no_warning_on_a_sound_bank(world) -> None:
