@@ -15,6 +15,8 @@ Given = Literal["logits", "probs"]
 #: Probabilities below this are raised to it before a logarithm (2^-52, float64's machine epsilon).
 FLOOR: Final = float(np.finfo(np.float64).eps)
 _SUM_TOLERANCE: Final = 1e-6
+#: Rows this near to a sum of 1 stay as they are: dividing by it would part tied probabilities by an ulp.
+_ROUNDING: Final = 1e-12
 
 
 class LooksLikeProbabilities(UserWarning):
@@ -127,4 +129,7 @@ def _from_probs(p: Float64, wanted: Given, name: str) -> Float64:
             f"{name}: given='probs' needs rows in [0, 1] that sum to 1; row {row} sums to "
             f"{p[row].sum():.6g}: are they logits?"
         )
-    return p / p.sum(axis=1, keepdims=True) if wanted == "probs" else np.log(np.maximum(p, FLOOR))
+    if wanted == "logits":
+        return np.asarray(np.log(np.maximum(p, FLOOR)))
+    total = p.sum(axis=1, keepdims=True)
+    return np.where(np.abs(total - 1) < _ROUNDING, p, p / total)

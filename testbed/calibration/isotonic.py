@@ -12,13 +12,15 @@ a finding, not an error.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 
 from testbed.calibration.base import Calibrator, State
 from testbed.calibration.platt import normalised
 from testbed.types import Array, Float64, Ints, Outputs, Paper
+
+_TIE: Final = 1e-15
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Isotonic(Calibrator):
 def monotone(scores: Float64, targets: Float64, weights: Array | None = None) -> tuple[Float64, Float64]:
     """Corners (scores, heights) of the non-decreasing curve with the least (weighted) squared error to `targets`.
 
-    Equal scores share one height; inner points of a flat stretch are dropped, which changes no interpolated value.
+    Scores within 1e-15 of their neighbour are equal and share one height; inner points of a flat stretch are dropped,
+    which changes no interpolated value.
 
     >>> [part.tolist() for part in monotone(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.array([0.0, 1.0, 0.0, 0.0, 1.0]))]
     [[1.0, 2.0, 4.0, 5.0], [0.0, 0.3333333333333333, 0.3333333333333333, 1.0]]
@@ -70,7 +73,7 @@ def monotone(scores: Float64, targets: Float64, weights: Array | None = None) ->
     order = np.argsort(scores, kind="stable")
     s, t = scores[order], targets[order]
     w = np.ones(len(s)) if weights is None else np.asarray(weights, dtype=np.float64)[order]
-    first = np.flatnonzero(np.concatenate([[True], s[1:] != s[:-1]]))
+    first = np.flatnonzero(np.concatenate([[True], s[1:] - s[:-1] > _TIE]))
     mass = np.add.reduceat(w, first)
     heights = isotonic_regression(np.add.reduceat(w * t, first) / mass, weights=mass).x
     s = s[first]

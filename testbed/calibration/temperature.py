@@ -84,7 +84,7 @@ def solve(logits: Array, labels: Ints, weights: Float64 | None = None, quiet: bo
         low, high = (low, u) if slope > 0 else (u, high)
         if abs(slope) * np.exp(u) < _TOLERANCE or high - low < 1e-15:
             break
-        proposal = u - slope / (np.exp(u) * variance) if variance > 0 else np.inf
+        proposal = u - slope / (np.exp(u) * variance) if variance > 0 else -np.inf * slope
         u = float(proposal) if low < proposal < high else _inside(u, proposal, low, high)
     gradient = abs(slope) * float(np.exp(u))
     at_bound = bool(abs(u) > np.log(LARGEST) - 1e-9)
