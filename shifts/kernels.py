@@ -113,3 +113,146 @@ def affine(images: Bytes, maps: Float64, half: float) -> Bytes:
                                 )
                     out[i, y, x, k] = np.uint8(min(max(value, 0.0), 255.0))
     return out
+
+
+@compiled
+def separable(images: Bytes, weights: Float32, half: float) -> Bytes:
+    """The same symmetric weights along both axes, edges replicated."""
+    n, h, w, c = images.shape
+    out = np.empty_like(images)
+    radius, length = len(weights) // 2, w * c
+    padded = np.empty(length + 2 * radius * c, np.float32)
+    lines = np.empty((h, length), np.float32)
+    total = np.empty(length, np.float32)
+    for i in range(n):
+        rows, flat = images[i].reshape(h, length), out[i].reshape(h, length)
+        for y in range(h):
+            for j in range(radius * c):
+                padded[j] = rows[y, j % c]
+                padded[radius * c + length + j] = rows[y, length - c + j % c]
+            for j in range(length):
+                padded[radius * c + j] = rows[y, j]
+            line = lines[y]
+            line[:] = 0
+            for t in range(len(weights)):
+                weight, shift = weights[t], t * c
+                for j in range(length):
+                    line[j] += weight * padded[j + shift]
+        for y in range(h):
+            total[:] = np.float32(half)
+            for t in range(len(weights)):
+                weight, line = weights[t], lines[min(max(y + t - radius, 0), h - 1)]
+                for j in range(length):
+                    total[j] += weight * line[j]
+            for j in range(length):
+                flat[y, j] = np.uint8(min(total[j], np.float32(255.0)))
+    return out
+
+
+@compiled
+def shuffle(images: Bytes, offsets: Float32, passes: int, delta: int, swap: bool, every_other: bool) -> None:
+    """Glass: pixels take (or swap with) a neighbour in the window -delta..delta-1, last pixel first, in place.
+
+    `offsets` `[n passes h w 2]` are uniform; the fraction left over by the column's offset decides, where `every_other`
+    says so, whether a pixel moves at all.
+    """
+    n, h, w, c = images.shape
+    for i in range(n):
+        image = images[i]
+        for p in range(passes):
+            for y in range(h - delta, delta, -1):
+                for x in range(w - delta, delta, -1):
+                    down, right = offsets[i, p, y, x, 0] * (2 * delta), offsets[i, p, y, x, 1] * (2 * delta)
+                    if every_other and right - math.floor(right) < 0.5:
+                        continue
+                    yy, xx = y + int(down) - delta, x + int(right) - delta
+                    for k in range(c):
+                        old = image[y, x, k]
+                        image[y, x, k] = image[yy, xx, k]
+                        if swap:
+                            image[yy, xx, k] = old
+
+
+@compiled
+def zoom_mean(
+    images: Bytes,
+    lower_y: NDArray[np.int64],
+    upper_y: Float32,
+    lower_x: NDArray[np.int64],
+    upper_x: Float32,
+    half: float,
+) -> Bytes:
+    """Mean of the image and its magnifications, whose neighbours and weights are `[factors size]`."""
+    n, h, w, c = images.shape
+    out = np.empty_like(images)
+    total, line = np.empty(w * c, np.float32), np.empty(w * c, np.float32)
+    scale = np.float32(1.0 / (len(lower_y) + 1))
+    for i in range(n):
+        rows, flat = images[i].reshape(h, w * c), out[i].reshape(h, w * c)
+        for y in range(h):
+            for j in range(w * c):
+                total[j] = rows[y, j]
+            for z in range(len(lower_y)):
+                first = lower_y[z, y]
+                low, high, share = rows[first], rows[min(first + 1, h - 1)], upper_y[z, y]
+                for j in range(w * c):
+                    line[j] = low[j] + share * (np.float32(high[j]) - np.float32(low[j]))
+                for x in range(w):
+                    left, part = lower_x[z, x] * c, upper_x[z, x]
+                    right = min(left + c, (w - 1) * c)
+                    for k in range(c):
+                        total[x * c + k] += line[left + k] + part * (line[right + k] - line[left + k])
+            for j in range(w * c):
+                flat[y, j] = np.uint8(min(total[j] * scale + np.float32(half), np.float32(255.0)))
+    return out
+
+
+@compiled
+def mirrored(at: int, size: int, repeat: bool) -> int:
+    """An index folded back into 0..size-1; `repeat` says whether the edge pixel comes twice."""
+    if size == 1:
+        return 0
+    period = 2 * size if repeat else 2 * size - 2
+    folded = at % period
+    if folded < size:
+        return folded
+    return period - 1 - folded if repeat else period - folded
+
+
+@compiled
+def elastic(images: Bytes, maps: Float64, field: Float32, twice: bool, half: float) -> Bytes:
+    """Affine map, then displacement by `field` `[n 2 h w]` (dx, dy); resampled `twice`, or once by both together."""
+    n, h, w, c = images.shape
+    out = np.empty_like(images)
+    moved = np.empty((h, w, c), np.float32)
+    for i in range(n):
+        a = maps[i]
+        for y in range(h):
+            for x in range(w):
+                row, column = a[0, 0] * y + a[0, 1] * x + a[0, 2], a[1, 0] * y + a[1, 1] * x + a[1, 2]
+                if not twice:
+                    row, column = float(y), float(x)
+                top, left = math.floor(row), math.floor(column)
+                down, right = np.float32(row - top), np.float32(column - left)
+                y0, y1 = mirrored(top, h, False), mirrored(top + 1, h, False)
+                x0, x1 = mirrored(left, w, False), mirrored(left + 1, w, False)
+                for k in range(c):
+                    high = images[i, y0, x0, k] + right * (np.float32(images[i, y0, x1, k]) - images[i, y0, x0, k])
+                    low = images[i, y1, x0, k] + right * (np.float32(images[i, y1, x1, k]) - images[i, y1, x0, k])
+                    moved[y, x, k] = high + down * (low - high)
+        for y in range(h):
+            for x in range(w):
+                row, column = float(y + field[i, 1, y, x]), float(x + field[i, 0, y, x])
+                if not twice:
+                    row, column = a[0, 0] * row + a[0, 1] * column + a[0, 2], a[1, 0] * row + a[1, 1] * column + a[1, 2]
+                top, left = math.floor(row), math.floor(column)
+                down, right = np.float32(row - top), np.float32(column - left)
+                y0, y1 = mirrored(top, h, True), mirrored(top + 1, h, True)
+                x0, x1 = mirrored(left, w, True), mirrored(left + 1, w, True)
+                for k in range(c):
+                    high = moved[y0, x0, k] + right * (moved[y0, x1, k] - moved[y0, x0, k])
+                    low = moved[y1, x0, k] + right * (moved[y1, x1, k] - moved[y1, x0, k])
+                    out[i, y, x, k] = np.uint8(
+                        min(max(high + down * (low - high) + np.float32(half), np.float32(0.0)), np.float32(255.0))
+                    )
+    return out
