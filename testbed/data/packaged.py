@@ -23,7 +23,7 @@ DIGITS = tuple(str(d) for d in range(10))
 
 @dataclass(frozen=True)
 class Mnist5k:
-    """500 MNIST digits of each class; one part, "all", sorted by class (so draw at random).
+    """500 training digits of MNIST of each class; one part, "all", sorted by class (so draw at random).
 
     >>> Mnist5k().sizes()
     {'all': 5000}

@@ -59,7 +59,7 @@ class Parquet:
         return self.load_rows(part, np.arange(self.sizes()[part]))
 
     def load_rows(self, part: str, rows: Array) -> Examples:
-        """Decode only these positions."""
+        """Decode only these positions, which ascend."""
         x = stack(self._images(part, rows), rows, f"data set 'parquet', part {part!r}")
         y = as_labels(self._labels(part)[rows], len(rows), self._classes(), f"{self.path}: {self.label}")
         return Examples(x, y, ids_of(part, rows, list(self._parts())), Spec("image", x.shape[1:], self._classes()))
@@ -100,7 +100,7 @@ class Parquet:
         found, start = [], 0
         for batch in self._batches(part, self.image):
             inside = rows[(rows >= start) & (rows < start + len(batch))] - start
-            found += [decode(value, self.size, self.shape) for value in batch.take(inside.tolist()).to_pylist()]
+            found += [decode(batch[row].as_py(), self.size, self.shape) for row in inside.tolist()]
             start += len(batch)
         return found
 
