@@ -14,9 +14,9 @@ from typing import Any, Final, Literal
 from testbed.digest import LENGTH, digest, digest_bytes
 
 MANIFEST_VERSION: Final = 1
-_HEAD: Final = '{"check": "'
-_MIDDLE: Final = '",\n"manifest": '
-_TAIL: Final = "}\n"
+_HEAD: Final = b'{"check": "'
+_MIDDLE: Final = b'",\n"manifest": '
+_TAIL: Final = b"}\n"
 
 Format = Literal["safetensors", "parquet", "json"]
 
@@ -74,7 +74,11 @@ class Manifest:
         """The file's bytes: indented JSON with sorted keys behind a check over them."""
         fields = {"version": MANIFEST_VERSION, **asdict(self), "dropped": sorted(self.dropped)}
         body = json.dumps(fields, sort_keys=True, indent=1, allow_nan=False)
-        return f"{_HEAD}{digest_bytes(body.encode())}{_MIDDLE}{body}{_TAIL}".encode()
+        return _framed(body.encode())
+
+
+def _framed(body: bytes) -> bytes:
+    return b"".join((_HEAD, digest_bytes(body).encode(), _MIDDLE, body, _TAIL))
 
 
 def parse(data: bytes) -> Manifest | None:
@@ -84,9 +88,8 @@ def parse(data: bytes) -> Manifest | None:
     >>> parse(m.to_bytes()) == m, parse(m.to_bytes()[:-3]), parse(m.to_bytes().replace(b'"n": 2', b'"n": 3'))
     (True, None, None)
     """
-    start = len(_HEAD) + LENGTH + len(_MIDDLE)
-    body, check = data[start : -len(_TAIL)], data[len(_HEAD) : len(_HEAD) + LENGTH]
-    if not data.endswith(_TAIL.encode()) or digest_bytes(body).encode() != check:
+    body = data[len(_HEAD) + LENGTH + len(_MIDDLE) : -len(_TAIL)]
+    if data != _framed(body):
         return None
     fields = json.loads(body)
     if fields.pop("version") != MANIFEST_VERSION:

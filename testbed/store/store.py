@@ -24,8 +24,11 @@ Roles: TypeAlias = frozenset[str] | None
 NONE: Final[frozenset[str]] = frozenset()
 _BUDGET_REFRESH_SECONDS: Final = 1.0
 
-#: What was hashed in this process and found right: path -> (size, mtime in ns, hash).
-_checked: dict[Path, tuple[int, int, str]] = {}
+#: A file changed twice within a tick of the file system's clock looks as if it was changed once.
+_CLOCK_TICK_SECONDS: Final = 1.0
+
+#: What was hashed in this process: path -> ((inode, size, mtime in ns), hash).
+_checked: dict[Path, tuple[tuple[int, int, int], str]] = {}
 
 
 class StoreFull(EnvironmentProblem):
@@ -133,7 +136,7 @@ class Store:
     def tensors(self, digest: str, name: str) -> dict[str, Array]:
         """The arrays of a blob, hash checked; mapped into memory on a local store. Writing to them changes no file."""
         blob = self._blob(digest, name, "safetensors")
-        source = self._verified(digest, blob)
+        source = self.verify_blob(digest, blob)
         return (
             codec.tensors_from_file(source)
             if isinstance(source, Path)
@@ -142,11 +145,11 @@ class Store:
 
     def table(self, digest: str, name: str) -> Any:
         """The pyarrow table of a blob, hash checked."""
-        return codec.table_from(self._verified(digest, self._blob(digest, name, "parquet")))
+        return codec.table_from(self.verify_blob(digest, self._blob(digest, name, "parquet")))
 
     def json(self, digest: str, name: str) -> Any:
         """The plain value of a blob, hash checked."""
-        source = self._verified(digest, self._blob(digest, name, "json"))
+        source = self.verify_blob(digest, self._blob(digest, name, "json"))
         return codec.json_from_bytes(source.read_bytes() if isinstance(source, Path) else source)
 
     def check(self, digest: str, roles: Roles = None) -> None:
@@ -154,7 +157,7 @@ class Store:
         manifest = self.require(digest)
         for blob in manifest.kept().values():
             if roles is None or blob.role in roles:
-                self._verified(digest, blob)
+                self.verify_blob(digest, blob)
 
     def require(self, digest: str) -> Manifest:
         """The manifest of a finished job; CorruptArtifact where there is none (it is then made again)."""
@@ -172,7 +175,8 @@ class Store:
             raise CorruptArtifact(digest, f"blob {name!r} was dropped to save space")
         return manifest.blobs[name]
 
-    def _verified(self, digest: str, blob: Blob) -> Path | bytes:
+    def verify_blob(self, digest: str, blob: Blob) -> Path | bytes:
+        """The path (local) or bytes (remote) of a blob that has its hash; else CorruptArtifact(digest)."""
         name, path = _path(blob), self.files.local(_path(blob))
         try:
             if path is None:
@@ -221,7 +225,7 @@ class Store:
         size, name = memoryview(data).nbytes, digest_bytes(data)
         blob = Blob(f"{name[:2]}/{name}.{form}", name, size, form, role)
         try:
-            self._verified("", blob)
+            self.verify_blob("", blob)
         except CorruptArtifact:
             self._budget(size)
             self.files.write(_path(blob), data)
@@ -267,6 +271,10 @@ class Store:
         if data is not None:
             self.files.write(f"aside/{digest}-{digest_bytes(data)[:6]}.json", data)
             self.files.remove([name])
+
+    def exists(self) -> bool:
+        """Whether anything was ever written here."""
+        return any(next(self.files.list(folder), None) for folder in ("manifests", "sources", "failures", "blobs"))
 
     def check_writable(self) -> None:
         """Raise EnvironmentProblem, which says what to do, where this process cannot write to the store."""
@@ -360,11 +368,13 @@ def _path(blob: Blob) -> str:
 
 def _hash_of(path: Path) -> str:
     stat = path.stat()
-    known = _checked.get(path)
-    if known is None or known[:2] != (stat.st_size, stat.st_mtime_ns):
-        known = (stat.st_size, stat.st_mtime_ns, digest_file(path))
-        _checked[path] = known
-    return known[2]
+    state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    if path in _checked and _checked[path][0] == state:
+        return _checked[path][1]
+    found = digest_file(path)
+    if time.time() - stat.st_mtime > _CLOCK_TICK_SECONDS:
+        _checked[path] = state, found
+    return found
 
 
 def _reopen(url: str, max_disk: int | None) -> Store:
