@@ -54,6 +54,33 @@ class Executor(Protocol):
         """Stop what is running and let go of the workers."""
 
 
+class OnDemand:
+    """An executor that is made when the first job is submitted: a run with nothing to do starts no cluster."""
+
+    def __init__(self, make: Callable[[], Executor]) -> None:
+        self._make = make
+        self._made: Executor | None = None
+
+    def room(self) -> int:
+        """How many more jobs it takes now; one before it is made."""
+        return 1 if self._made is None else self._made.room()
+
+    def submit(self, job: Job, needs: Roles) -> None:
+        """Queue a job."""
+        if self._made is None:
+            self._made = self._make()
+        self._made.submit(job, needs)
+
+    def wait(self, started: Callable[[str, str, int], None]) -> list[Report]:
+        """Block until reports are there."""
+        return [] if self._made is None else self._made.wait(started)
+
+    def close(self) -> None:
+        """Let go of the workers, if any were made."""
+        if self._made is not None:
+            self._made.close()
+
+
 @dataclass(frozen=True)
 class Options:
     """How to run.

@@ -94,7 +94,8 @@ def run_plan(plan: Plan, settings: Settings, listener: Listener = silent) -> Fin
     options = driver.Options(settings.max_failures, settings.retry, dropped_roles(plan.keep), reads)
     cause: BaseException | None = None
     try:
-        outcome = driver.run(plan.jobs, plan.wanted, store, executor(plan, store, settings, folder), options, watch)
+        workers = driver.OnDemand(lambda: executor(plan, store, settings, folder))
+        outcome = driver.run(plan.jobs, plan.wanted, store, workers, options, watch)
     except (Interrupted, Halted) as error:
         outcome, cause = error.outcome, error
     return Finished(folder, write_folder(plan, store, folder, outcome, settings.page), outcome, cause)
