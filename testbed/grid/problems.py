@@ -55,7 +55,11 @@ def say(item: Mapping[str, Any], value: Any, where: Where) -> str:
         options = expected.replace("'", "").replace(" or ", ", ").split(", ")
         return f"expected {expected}, got {got!r}; {nearest(str(got), options)}"
     text = item["msg"].removeprefix("Value error, ")
-    text = text.replace("Input should be", "expected").replace("String should match", "expected a text that matches")
+    text = (
+        text.replace("Input should be a ", "expected a ")
+        .replace("Input should be", "expected a value")
+        .replace("String should match", "expected a text that matches")
+    )
     return text if "got" in text else f"{text}, got {got!r}"
 
 

@@ -109,6 +109,7 @@ class _Resolver:
             self.fail((*where, "use") if self.has(where, "use") else where, str(error))
             return None
         takes = {p.name for p in plugin.parameters}
+        beside = set(type(use).model_fields)
         for key in sorted(set(params) & set(owns)):
             self.fail((*where, key), f"belongs outside of `use`, beside {kind!r}")
         try:
@@ -125,7 +126,7 @@ class _Resolver:
             for item in error.errors():
                 key = item["loc"][0] if item["loc"] else ""
                 if item["type"] == "extra_forbidden":
-                    self.fail((*where, key), f"unknown key of {kind} {name!r}; {nearest(str(key), takes)}")
+                    self.fail((*where, key), f"unknown key of {kind} {name!r}; {nearest(str(key), takes | beside)}")
                 elif item["type"] == "missing":
                     self.fail(where, f"{kind} {name!r} needs {key!r}")
                 else:

@@ -26,6 +26,9 @@ def json_schema() -> dict[str, Any]:
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "testbed grid"
     definitions = schema["$defs"]
+    for properties in (schema["properties"], *(d.get("properties", {}) for d in definitions.values())):
+        for name, value in properties.items():
+            properties[name] = one_or_many(value)
     for kind in plugins.KINDS:
         for name in plugins.installed(kind):
             definitions[f"{kind}:{name}"] = plugin_schema(kind, name)
@@ -44,6 +47,22 @@ def json_schema() -> dict[str, Any]:
     definitions["ShiftCondition"]["properties"]["shift"] = listed(use("shift"), "shift")
     definitions["AttackCondition"]["properties"]["attack"] = listed(use("attack"), "attack")
     return schema
+
+
+def one_or_many(value: dict[str, Any]) -> dict[str, Any]:
+    """Where a list of plain values may stand, one of them may too; a number may be written as a fraction.
+
+    >>> one_or_many({"type": "array", "items": {"type": "number"}})["anyOf"][0]
+    {'type': ['number', 'string']}
+    """
+    if "anyOf" in value:
+        return {**value, "anyOf": [one_or_many(option) for option in value["anyOf"]]}
+    if value.get("type") == "number":
+        return {**value, "type": ["number", "string"]}
+    if value.get("type") != "array" or "items" not in value:
+        return value
+    items = one_or_many(value["items"])
+    return {"anyOf": [items, {**{k: v for k, v in value.items() if k != "default"}, "items": items}]}
 
 
 def names(kind: str) -> set[str]:

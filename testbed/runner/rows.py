@@ -7,7 +7,7 @@ a row with status and error, and without a value.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from testbed.errors import CorruptArtifact
 from testbed.grid.plan import Cell, Plan, Preview
+from testbed.runner.operations.access import lottery
 from testbed.store import Store
 from testbed.types import RESULTS, RESULTS_VERSION, SAMPLES, SAMPLES_VERSION, arrow_schema
 
@@ -153,12 +154,13 @@ def write_images(plan: Plan, store: Store, folder: Path) -> None:
 
 def strip(preview: Preview, store: Store) -> list[dict[str, Any]]:
     """The first few examples of one (model, condition): images, label, prediction and confidence."""
-    table = store.table(preview.samples, "samples").slice(0, STRIP).to_pylist()
-    perturbed = store.tensors(preview.perturbed[0], "preview")["x"]
-    clean = store.tensors(preview.clean[0], "preview")["x"]
+    clean, perturbed = previews(preview.clean, store), previews(preview.perturbed, store)
     meta = store.require(preview.clean[0]).meta
-    if meta["spec"]["kind"] != "image" or len(clean) != len(perturbed):
+    if meta["spec"]["kind"] != "image":
         return []
+    chosen = sorted(clean.keys() & perturbed.keys(), key=lambda one: int(lottery(np.array([one]))[0]))[:STRIP]
+    table = store.table(preview.samples, "samples").select(["id", "label", "prediction", "confidence"]).to_pylist()
+    found = {row["id"]: row for row in table if row["id"] in set(chosen)}
     names = meta["spec"]["class_names"]
 
     def named(label: int) -> str:
@@ -168,15 +170,24 @@ def strip(preview: Preview, store: Store) -> list[dict[str, Any]]:
         {
             "model": preview.model,
             "condition": preview.condition,
-            "id": row["id"],
-            "label": named(row["label"]),
-            "prediction": named(row["prediction"]),
-            "confidence": next((value for _, value in row["confidence"]), float("nan")),
-            "clean": np.asarray(clean[i]),
-            "perturbed": np.asarray(perturbed[i]),
+            "id": one,
+            "label": named(found[one]["label"]),
+            "prediction": named(found[one]["prediction"]),
+            "confidence": next((value for _, value in found[one]["confidence"]), float("nan")),
+            "clean": clean[one],
+            "perturbed": perturbed[one],
         }
-        for i, row in enumerate(table[: len(clean)])
+        for one in chosen
     ]
+
+
+def previews(digests: Sequence[str], store: Store) -> dict[int, Any]:
+    """The kept images of a set by example id."""
+    kept: dict[int, Any] = {}
+    for digest in digests:
+        blob = store.tensors(digest, "preview")
+        kept |= dict(zip(blob["ids"].tolist(), blob["x"], strict=True))
+    return kept
 
 
 def replace(path: Path, write: Any) -> None:

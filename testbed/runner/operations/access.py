@@ -71,14 +71,14 @@ def whole(store: Store, digests: Sequence[str]) -> Examples:
 
 
 class SetWriter:
-    """Writes a set shard by shard; the first `PREVIEW` examples are kept apart, for the report.
+    """Writes a set shard by shard; `PREVIEW` examples are kept apart, for the report, drawn by id as in `lottery`.
 
     role  "data" for splits, which stay; "inputs" for perturbed sets, which `keep: outputs` drops once they are read
     """
 
     def __init__(self, writer: Writer, spec: Spec, group_names: Sequence[str] = (), role: str = "inputs") -> None:
         self.writer, self.role, self.count, self.n = writer, role, 0, 0
-        self.preview: list[Array] = []
+        self.preview: Examples | None = None
         writer.meta.update(spec=asdict(spec), group_names=list(group_names))
 
     def add(self, examples: Examples, shard: int | None = None) -> None:
@@ -90,18 +90,37 @@ class SetWriter:
             if part.groups is not None:
                 arrays["groups"] = part.groups
             self.writer.tensors(f"set-{self.count:05d}", arrays, role=self.role)
-            room = PREVIEW - self.n
-            if room > 0:
-                self.preview.append(np.ascontiguousarray(part.x[:room]))
+            self.preview = part if self.preview is None else joined(self.preview, part)
+            self.preview = self.preview.take(np.sort(np.argsort(lottery(self.preview.ids), kind="stable")[:PREVIEW]))
             self.count += 1
             self.n += len(part)
 
     def close(self) -> None:
         """Write the preview and the size; an empty set is an error."""
-        if not self.n:
+        if self.preview is None:
             raise DataError("the set is empty: it has no examples")
-        self.writer.tensors("preview", {"x": np.concatenate(self.preview)}, role="preview")
+        kept = {"x": np.ascontiguousarray(self.preview.x), "ids": self.preview.ids}
+        self.writer.tensors("preview", kept, role="preview")
         self.writer.meta["n"] = self.n
+
+
+def joined(first: Examples, second: Examples) -> Examples:
+    """Two parts of one set as one, without their groups."""
+    x, y, ids = (np.concatenate([getattr(e, name) for e in (first, second)]) for name in ("x", "y", "ids"))
+    return Examples(x, y, ids, first.spec)
+
+
+def lottery(ids: Array) -> Array:
+    """uint64 `[n]`: a number an id that looks random and is the same everywhere (the splitmix64 finaliser).
+
+    >>> lottery(np.array([0, 1])).argsort().tolist()
+    [0, 1]
+    """
+    z = np.asarray(ids).astype(np.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
+    found: Array = z ^ (z >> np.uint64(31))
+    return found
 
 
 def outputs(store: Store, digest: str, features: bool = True) -> Outputs:
