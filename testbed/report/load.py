@@ -51,6 +51,7 @@ def connect(folder: Path) -> Any:
     import duckdb
 
     connection = duckdb.connect(":memory:")
+    connection.execute("SET enable_progress_bar = false")  # it would be printed among the rows
     for name, columns in TABLES.items():
         connection.execute(f"CREATE VIEW {name} AS {_select(folder / f'{name}.parquet', columns)}")
     return connection

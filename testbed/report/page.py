@@ -6,6 +6,7 @@ as markup. A content security policy forbids the page any connection but to its 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from functools import lru_cache
@@ -32,7 +33,8 @@ def write_page(run: Run, path: Path | None = None) -> Path:
         partial.write_text(page(run), encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise EnvironmentProblem(f"cannot write {path}: {error.strerror}; give another place with --out") from None
     return path
 
@@ -74,4 +76,4 @@ def bundle() -> str:
     """Vega, Vega-Lite and vega-embed as one script; takes about two seconds to bundle, once a process."""
     import vl_convert
 
-    return str(vl_convert.javascript_bundle(None)).replace("</script", "<\\/script")
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace("</script", "<\\/script")
