@@ -97,7 +97,7 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> str:
     "did you mean 'temperature'?"
     """
     names = sorted(set(known))
-    close = difflib.get_close_matches(name.replace("-", "_"), names, n=most, cutoff=0.5)
+    close = difflib.get_close_matches(name.replace("-", "_"), names, n=most, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
     return "known: " + ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")

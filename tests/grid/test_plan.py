@@ -57,8 +57,9 @@ def test_names_are_not_work(grid):
 
 
 def test_planning_needs_neither_torch_nor_ray(grid, run_python):
-    code = f"import sys\nfrom testbed.grid.planner import plan\nplan({grid!r})\nassert not {{'torch', 'ray'}} & set(sys.modules)"
-    assert run_python(code).returncode == 0
+    code = f"import sys\nfrom testbed.grid.planner import plan\nplan({grid!r})\n"
+    done = run_python(code + "assert not {'torch', 'ray'} & set(sys.modules)")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
