@@ -18,18 +18,42 @@ if TYPE_CHECKING:
     from testbed.metrics.calibration_error import classwise_ece as classwise_ece
     from testbed.metrics.calibration_error import ece as ece
     from testbed.metrics.calibration_error import mce as mce
+    from testbed.metrics.cumulative import ks_error as ks_error
+    from testbed.metrics.cumulative import ks_test as ks_test
+    from testbed.metrics.cumulative import kuiper_error as kuiper_error
+    from testbed.metrics.cumulative import kuiper_test as kuiper_test
+    from testbed.metrics.cumulative import spiegelhalter as spiegelhalter
+    from testbed.metrics.debiased import debiased_ece as debiased_ece
+    from testbed.metrics.decomposition import brier_decomposition as brier_decomposition
+    from testbed.metrics.decomposition import brier_split as brier_split
+    from testbed.metrics.decomposition import loss_split as loss_split
     from testbed.metrics.estimate import Estimate as Estimate
+    from testbed.metrics.kernels import canonical_ece as canonical_ece
+    from testbed.metrics.kernels import skce as skce
+    from testbed.metrics.kernels import skce_test as skce_test
     from testbed.metrics.scores import accuracy as accuracy
     from testbed.metrics.scores import brier as brier
     from testbed.metrics.scores import nll as nll
     from testbed.metrics.scores import rbs as rbs
     from testbed.metrics.scores import wilson as wilson
+    from testbed.metrics.sets import coverage as coverage
+    from testbed.metrics.sets import coverage_by_size as coverage_by_size
+    from testbed.metrics.sets import set_size as set_size
+    from testbed.metrics.smooth import smooth_ece as smooth_ece
+    from testbed.metrics.tcal import tcal_test as tcal_test
 
 #: Module -> the public names it is home to. No module has the name of a function, so none can shadow one.
 _HOMES = {
     "bootstrap": ("Draws",),
     "estimate": ("Estimate",),
     "calibration_error": ("ece", "mce", "adaptive_ece", "classwise_ece"),
+    "debiased": ("debiased_ece",),
+    "smooth": ("smooth_ece",),
+    "cumulative": ("ks_error", "ks_test", "kuiper_error", "kuiper_test", "spiegelhalter"),
+    "kernels": ("canonical_ece", "skce", "skce_test"),
+    "tcal": ("tcal_test",),
+    "decomposition": ("brier_decomposition", "brier_split", "loss_split"),
+    "sets": ("coverage", "coverage_by_size", "set_size"),
     "scores": ("accuracy", "nll", "brier", "rbs", "wilson"),
     "ood": ("auroc", "fpr_at_tpr", "aupr"),
     "failure": ("aurc", "eaurc", "augrc"),

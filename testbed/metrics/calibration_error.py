@@ -20,9 +20,9 @@ import numpy as np
 
 from testbed.metrics import binning
 from testbed.metrics.binning import Convention
-from testbed.metrics.bootstrap import Draws
-from testbed.metrics.estimate import Estimate
+from testbed.metrics.bootstrap import Draws, Interval
 from testbed.metrics.inputs import probabilities, top_label
+from testbed.metrics.resampled import Measured, ProbabilityMetric, sums_by_bin
 from testbed.types import Float64, Ints, Paper
 
 _GUO = Paper("On Calibration of Modern Neural Networks", "Guo, Pleiss, Sun and Weinberger", 2017, "ICML", "1706.04599")
@@ -88,83 +88,76 @@ def classwise_ece(
 
 
 @dataclass(frozen=True)
-class Ece:
+class Ece(ProbabilityMetric):
     """Expected calibration error with a bootstrap interval."""
 
     bins: int = 15
     convention: Convention = "guo"
 
-    needs: ClassVar[str] = "probs"
-    higher_is_better: ClassVar[bool] = False
+    interval: ClassVar[Interval] = "basic"
     reference: ClassVar[Paper] = _GUO
 
-    def __call__(self, probs: Any, labels: Any, *, draws: Draws) -> Estimate:
+    def measure(self, probs: Any, labels: Any, draws: Draws) -> Measured:
         values, hits, what = binning.scored(*probabilities(probs, labels, "ece"), self.convention)
         index = binning.equal_width(values, self.bins, self.convention)
         name = f"{self.convention}, {self.bins} bins of equal width, {what}"
-        return draws.estimate(_gap(values - hits, index), _gap_draws(values - hits, index, draws), name, "basic")
+        return Measured(_gap(values - hits, index), _gap_draws(values - hits, index, draws), name)
 
 
 @dataclass(frozen=True)
-class Mce:
+class Mce(ProbabilityMetric):
     """Maximum calibration error with a bootstrap interval."""
 
     bins: int = 15
     convention: Convention = "guo"
 
-    needs: ClassVar[str] = "probs"
-    higher_is_better: ClassVar[bool] = False
+    interval: ClassVar[Interval] = "basic"
     reference: ClassVar[Paper] = _GUO
 
-    def __call__(self, probs: Any, labels: Any, *, draws: Draws) -> Estimate:
+    def measure(self, probs: Any, labels: Any, draws: Draws) -> Measured:
         values, hits, what = binning.scored(*probabilities(probs, labels, "mce"), self.convention)
         index = binning.equal_width(values, self.bins, self.convention)
-        table = _one_hot(index)
-        counts = draws.sums(table)
-        gaps = np.abs(draws.sums(table * (values - hits)[:, None])) / np.maximum(counts, 1)
-        value = mce(probs, labels, self.bins, self.convention)
+        gaps, counts = sums_by_bin(draws, index, values - hits, np.ones_like(values))
         name = f"{self.convention}, {self.bins} bins of equal width, {what}"
-        return draws.estimate(value, gaps.max(axis=1), name, "basic")
+        worst = (np.abs(gaps) / np.maximum(counts, 1)).max(axis=1)
+        return Measured(mce(probs, labels, self.bins, self.convention), worst, name)
 
 
 @dataclass(frozen=True)
-class AdaptiveEce:
+class AdaptiveEce(ProbabilityMetric):
     """ECE over bins of equal mass, ties kept together, with a bootstrap interval."""
 
     bins: int = 15
 
-    needs: ClassVar[str] = "probs"
-    higher_is_better: ClassVar[bool] = False
+    interval: ClassVar[Interval] = "basic"
     reference: ClassVar[Paper] = _NIXON
 
-    def __call__(self, probs: Any, labels: Any, *, draws: Draws) -> Estimate:
+    def measure(self, probs: Any, labels: Any, draws: Draws) -> Measured:
         values, hits = top_label(*probabilities(probs, labels, "adaptive_ece"))
         index = binning.equal_mass(values, self.bins)
         name = f"{self.bins} bins of equal mass, ties together, top label"
-        return draws.estimate(_gap(values - hits, index), _gap_draws(values - hits, index, draws), name, "basic")
+        return Measured(_gap(values - hits, index), _gap_draws(values - hits, index, draws), name)
 
 
 @dataclass(frozen=True)
-class ClasswiseEce:
+class ClasswiseEce(ProbabilityMetric):
     """Classwise ECE, mean or sum over classes, with a bootstrap interval."""
 
     bins: int = 15
     over: Literal["mean", "sum"] = "mean"
     mass: Literal["width", "equal"] = "width"
 
-    needs: ClassVar[str] = "probs"
-    higher_is_better: ClassVar[bool] = False
+    interval: ClassVar[Interval] = "basic"
     reference: ClassVar[Paper] = _KULL
 
-    def __call__(self, probs: Any, labels: Any, *, draws: Draws) -> Estimate:
+    def measure(self, probs: Any, labels: Any, draws: Draws) -> Measured:
         p, y = probabilities(probs, labels, "classwise_ece")
-        value = classwise_ece(p, y, self.bins, self.over, self.mass)
         total = np.zeros(draws.replicates)
         for gap, index in _classes(p, y, self.bins, self.mass):
             total = total + _gap_draws(gap, index, draws)
         replicates = total / p.shape[1] if self.over == "mean" else total
         name = f"{self.over} over classes, {self.bins} bins of equal {'mass' if self.mass == 'equal' else 'width'}"
-        return draws.estimate(value, replicates, name, "basic")
+        return Measured(classwise_ece(p, y, self.bins, self.over, self.mass), replicates, name)
 
 
 def _classes(p: Float64, y: Ints, bins: int, mass: str) -> Any:
@@ -187,12 +180,7 @@ def _gap(gap: Float64, index: Ints) -> float:
     return float(np.abs(_per_bin(gap, index)[0]).sum() / len(gap))
 
 
-def _one_hot(index: Ints) -> Float64:
-    """float64 `[n, used bins]`: which used bin each example is in."""
-    used = np.unique(index[index >= 0])
-    return np.asarray(index[:, None] == used, dtype=np.float64)
-
-
 def _gap_draws(gap: Float64, index: Ints, draws: Draws) -> Float64:
     """`_gap` of each resample, bins held fixed."""
-    return np.asarray(np.abs(draws.sums(_one_hot(index) * gap[:, None])).sum(axis=1) / len(gap))
+    (gaps,) = sums_by_bin(draws, index, gap)
+    return np.asarray(np.abs(gaps).sum(axis=1) / len(gap))

@@ -11,6 +11,7 @@ import numpy as np
 from testbed.metrics.bootstrap import LEVEL, Draws
 from testbed.metrics.estimate import Estimate
 from testbed.metrics.inputs import probabilities, top_label
+from testbed.metrics.resampled import Measured, ProbabilityMetric
 from testbed.types import Float64, Ints, Paper
 
 #: Where NLL cuts probabilities off: float64's machine epsilon, as scikit-learn does.
@@ -67,74 +68,63 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """Top-1 accuracy with Wilson's interval (analytic; the draws are not used)."""
+class Accuracy(ProbabilityMetric):
+    """Top-1 accuracy with Wilson's interval (analytic; the draws serve paired differences only)."""
 
-    needs: ClassVar[str] = "probs"
     higher_is_better: ClassVar[bool] = True
-    reference: ClassVar[Paper | None] = None
 
     def __call__(self, probs: Any, labels: Any, *, draws: Draws) -> Estimate:
         correct = top_label(*probabilities(probs, labels, "accuracy"))[1]
         low, high = wilson(float(correct.sum()), len(correct))
-        return Estimate(
-            float(correct.mean()), low, high, f"top-1, first of tied classes; wilson {LEVEL:.0%}", len(correct)
-        )
+        named = f"top-1, first of tied classes; wilson {LEVEL:.0%}"
+        return Estimate(float(correct.mean()), low, high, named, len(correct))
+
+    def measure(self, probs: Any, labels: Any, draws: Draws) -> Measured:
+        correct = top_label(*probabilities(probs, labels, "accuracy"))[1]
+        return Measured(float(correct.mean()), draws.means(correct), "top-1, first of tied classes")
 
 
 @dataclass(frozen=True)
-class Nll:
+class Nll(ProbabilityMetric):
     """Mean negative log-likelihood; zeros are raised to `floor` (0: an exact zero gives inf, without interval)."""
 
     floor: float = FLOOR
 
-    needs: ClassVar[str] = "probs"
-    higher_is_better: ClassVar[bool] = False
-    reference: ClassVar[Paper | None] = None
-
-    def __call__(self, probs: Any, labels: Any, *, draws: Draws) -> Estimate:
+    def measure(self, probs: Any, labels: Any, draws: Draws) -> Measured:
         losses = _log_losses(*probabilities(probs, labels, "nll"), self.floor)
         zeros = f"zeros floored at {self.floor:.3g}" if self.floor > 0 else "zeros give inf"
-        if np.isinf(losses).any():
-            return Estimate(math.inf, math.nan, math.nan, f"nats, {zeros}; no interval", len(losses))
-        return draws.estimate(losses.mean(), draws.means(losses), f"nats, {zeros}")
+        replicates = None if np.isinf(losses).any() else draws.means(losses)
+        return Measured(float(losses.mean()), replicates, f"nats, {zeros}")
 
 
 @dataclass(frozen=True)
-class Brier:
+class Brier(ProbabilityMetric):
     """Brier score, summed over classes (0..2) or half of that."""
 
     scale: Literal["sum", "half"] = "sum"
 
-    needs: ClassVar[str] = "probs"
-    higher_is_better: ClassVar[bool] = False
     reference: ClassVar[Paper] = Paper(
         "Verification of Forecasts Expressed in Terms of Probability", "Brier", 1950, "Monthly Weather Review"
     )
 
-    def __call__(self, probs: Any, labels: Any, *, draws: Draws) -> Estimate:
+    def measure(self, probs: Any, labels: Any, draws: Draws) -> Measured:
         factor = 0.5 if self.scale == "half" else 1.0
         losses = factor * _square_losses(*probabilities(probs, labels, "brier"))
-        return draws.estimate(losses.mean(), draws.means(losses), f"{self.scale} over classes")
+        return Measured(float(losses.mean()), draws.means(losses), f"{self.scale} over classes")
 
 
 @dataclass(frozen=True)
-class Rbs:
+class Rbs(ProbabilityMetric):
     """Root Brier score, an upper bound of the canonical L2 calibration error."""
 
-    needs: ClassVar[str] = "probs"
-    higher_is_better: ClassVar[bool] = False
     reference: ClassVar[Paper] = Paper(
         "Better Uncertainty Calibration via Proper Scores for Classification and Beyond",
-        "Gruber and Buettner",
-        2022,
-        "NeurIPS",
-        "2203.07835",
-    )
+        "Gruber and Buettner", 2022, "NeurIPS", "2203.07835",
+    )  # fmt: skip
 
-    def __call__(self, probs: Any, labels: Any, *, draws: Draws) -> Estimate:
+    def measure(self, probs: Any, labels: Any, draws: Draws) -> Measured:
         losses = _square_losses(*probabilities(probs, labels, "rbs"))
-        return draws.estimate(math.sqrt(losses.mean()), np.sqrt(draws.means(losses)), "sum over classes")
+        return Measured(math.sqrt(losses.mean()), np.sqrt(draws.means(losses)), "sum over classes")
 
 
 def _log_losses(p: Float64, y: Ints, floor: float) -> Float64:
