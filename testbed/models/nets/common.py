@@ -40,3 +40,23 @@ def image_spec(spec: Spec, name: str, channels: int | None = None, least: int = 
     if min(h, w) < least:
         raise UsageError(f"model {name!r} takes images of at least {least}x{least} pixels, the data has {h}x{w}")
     return c, h, w
+
+
+#: Mean and standard deviation of normalisation, by the name a grid uses.
+STATISTICS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)),
+    "cifar10_63": ((125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "mnist": ((0.1307,), (0.3081,)),
+}
+
+
+def normalise(name: str, channels: int) -> Normalise | None:
+    """The normalisation layer of this name for images with `channels` channels; None for "none"."""
+    if name == "none":
+        return None
+    mean, std = STATISTICS[name]
+    if channels not in (len(mean), 1):
+        raise UsageError(f"normalise: {name!r} has {len(mean)} channels, the data has {channels}")
+    return Normalise(mean[:channels], std[:channels])
