@@ -20,5 +20,5 @@ from testbed.store.manifest import Manifest as Manifest
 from testbed.store.store import Failure as Failure
 from testbed.store.store import Store as Store
 from testbed.store.store import StoreFull as StoreFull
-from testbed.store.store import Writer as Writer
 from testbed.store.store import default_url as default_url
+from testbed.store.writer import Writer as Writer

@@ -45,6 +45,9 @@ class Files(Protocol):
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Write or replace a file atomically."""
 
+    def prepare(self, name: str) -> None:
+        """Do what can be done before a file is written: make its folder, where there are folders."""
+
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
         """Sizes in bytes of those of the files that exist."""
 
@@ -125,6 +128,11 @@ class LocalFiles:
                     temporary.unlink(missing_ok=True)
                 raise
             _sync_folder(target.parent)
+
+    def prepare(self, name: str) -> None:
+        """Make the folder of a file, and wait until it is on disk."""
+        with usable(self.url):
+            self._folder((self.root / name).parent)
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
         """Sizes in bytes of those of the files that exist."""
@@ -219,6 +227,9 @@ class RemoteFiles:
                 raise EnvironmentProblem(
                     f"cannot write to the store {self.url}: {error}; create the bucket first"
                 ) from error
+
+    def prepare(self, name: str) -> None:
+        """Nothing: an object store has no folders."""
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
         """Sizes in bytes of those of the files that exist: asked one by one if few, else from one listing."""

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from testbed.errors import CorruptArtifact, EnvironmentProblem
 from testbed.store import codec
 from testbed.store.files import open_files
 from testbed.store.manifest import Blob, Format, Manifest, parse
+from testbed.store.writer import WRITERS, Writer, blob_name, blob_of
 from testbed.types import Array, Job
 
 #: Roles of blobs that a reader needs; None = all of them.
@@ -109,12 +111,12 @@ class Store:
 
     def present(self, asked: Mapping[str, tuple[Manifest, Roles]]) -> set[str]:
         """Which artifacts can serve: kept blobs are there with their size, and none of a needed role was dropped."""
-        sizes = self.files.sizes({_path(b) for manifest, _ in asked.values() for b in manifest.kept().values()})
+        sizes = self.files.sizes({blob_name(b) for manifest, _ in asked.values() for b in manifest.kept().values()})
         return {
             digest
             for digest, (manifest, roles) in asked.items()
             if all(roles is not None and manifest.blobs[name].role not in roles for name in manifest.dropped)
-            and all(sizes.get(_path(blob)) == blob.bytes for blob in manifest.kept().values())
+            and all(sizes.get(blob_name(blob)) == blob.bytes for blob in manifest.kept().values())
         }
 
     def done(self, job: Job, needs: Roles = NONE) -> bool:
@@ -177,7 +179,7 @@ class Store:
 
     def verify_blob(self, digest: str, blob: Blob) -> Path | bytes:
         """The path (local) or bytes (remote) of a blob that has its hash; else CorruptArtifact(digest)."""
-        name, path = _path(blob), self.files.local(_path(blob))
+        name, path = blob_name(blob), self.files.local(blob_name(blob))
         try:
             if path is None:
                 data = self.files.read(name)
@@ -205,8 +207,12 @@ class Store:
         (True, [0, 1, 2], {'n': 3})
         """
         inputs = {digest: self.require(digest).content for digest in job.needs}
-        writer = Writer(self, {})
-        yield writer
+        with ThreadPoolExecutor(WRITERS, thread_name_prefix="testbed-store") as pool:
+            writer = Writer(self, pool)
+            folder = pool.submit(self.files.prepare, manifest_name(job.digest))
+            yield writer
+            writer.settle()
+            folder.result()
         self._publish(Manifest(job.digest, job.kind, job.recipe, inputs, writer.blobs, writer.meta))
 
     def _publish(self, manifest: Manifest) -> None:
@@ -221,15 +227,20 @@ class Store:
         self.files.write(manifest_name(manifest.digest), manifest.to_bytes())
 
     def write_blob(self, data: bytes | memoryview, form: Format, role: str) -> Blob:
-        """Write bytes under their hash. A file that is there already is kept if it is whole, else replaced."""
-        size, name = memoryview(data).nbytes, digest_bytes(data)
-        blob = Blob(f"{name[:2]}/{name}.{form}", name, size, form, role)
+        """Write bytes under their hash, unless they are there."""
+        blob = blob_of(data, form, role)
+        if self.lacks(blob):
+            self.files.write(blob_name(blob), data)
+        return blob
+
+    def lacks(self, blob: Blob) -> bool:
+        """Whether a blob must be written: it is absent, or a file of its name is damaged. Counts it in the budget."""
         try:
             self.verify_blob("", blob)
         except CorruptArtifact:
-            self._budget(size)
-            self.files.write(_path(blob), data)
-        return blob
+            self._budget(blob.bytes)
+            return True
+        return False
 
     def _budget(self, more: int) -> None:
         if self.max_disk is None:
@@ -260,7 +271,7 @@ class Store:
             return 0
         named = {blob.file for m in self.all_manifests().values() for blob in m.kept().values()}
         gone = {blob for blob in gone if blob.file not in named}
-        self.files.remove(_path(blob) for blob in gone)
+        self.files.remove(blob_name(blob) for blob in gone)
         self._used_at = float("-inf")
         return sum({blob.file: blob.bytes for blob in gone}.values())
 
@@ -326,32 +337,6 @@ class Store:
             self.files.remove([f"failures/{digest}.json"])
 
 
-class Writer:
-    """Takes the blobs of one artifact, one at a time; `meta` holds small plain facts (no times, no hosts)."""
-
-    def __init__(self, store: Store, meta: dict[str, Any]) -> None:
-        self._store = store
-        self.meta = meta
-        self.blobs: dict[str, Blob] = {}
-
-    def tensors(self, name: str, arrays: Mapping[str, Array], role: str = "outputs") -> None:
-        """Write arrays as one blob, now; a big set is several shards, each its own blob."""
-        self._add(name, codec.tensors_to_bytes(arrays), "safetensors", role)
-
-    def table(self, name: str, table: Any, role: str = "rows") -> None:
-        """Write a pyarrow table as one blob."""
-        self._add(name, codec.table_to_bytes(table), "parquet", role)
-
-    def json(self, name: str, value: Any, role: str = "outputs") -> None:
-        """Write a plain value as one blob."""
-        self._add(name, codec.json_to_bytes(value), "json", role)
-
-    def _add(self, name: str, data: bytes | memoryview, form: Format, role: str) -> None:
-        if name in self.blobs:
-            raise ValueError(f"blob {name!r} was already written in this artifact; each name is written once")
-        self.blobs[name] = self._store.write_blob(data, form, role)
-
-
 def stale(manifest: Manifest, known: Mapping[str, Manifest]) -> bool:
     """Whether an input's manifest is known with another content than the one consumed."""
     return any(d in known and known[d].content != content for d, content in manifest.inputs.items())
@@ -360,10 +345,6 @@ def stale(manifest: Manifest, known: Mapping[str, Manifest]) -> bool:
 def replace_dropped(manifest: Manifest, names: set[str]) -> Manifest:
     """The manifest with these blobs marked as dropped; its content hash does not change."""
     return replace(manifest, dropped=tuple(sorted(names)))
-
-
-def _path(blob: Blob) -> str:
-    return f"blobs/{blob.file}"
 
 
 def _hash_of(path: Path) -> str:
