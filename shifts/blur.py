@@ -76,7 +76,8 @@ class DefocusBlur(Corruption):
         half = EDGE if self.compat else 0.5
         out = np.empty_like(images)
         for image, into in zip(images, out, strict=True):
-            blurred = cv2.filter2D(image, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT_101).reshape(image.shape)
+            plane = image.astype(np.float32)  # OpenCV's way from bytes to floats is several times slower
+            blurred = cv2.filter2D(plane, -1, kernel, borderType=cv2.BORDER_REFLECT_101).reshape(image.shape)
             blurred += np.float32(half)
             np.clip(blurred, 0, 255, out=blurred)
             into[...] = blurred

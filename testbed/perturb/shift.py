@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from testbed.errors import DataError, PluginViolation, UsageError, nearest
 from testbed.plugins import Plugin
@@ -211,18 +211,3 @@ def chunks(shape: tuple[int, ...]) -> Iterator[slice]:
 
 def _accepts(target: Any, name: str) -> bool:
     return name in inspect.signature(target).parameters
-
-
-def signal_to_noise(clean: Array, shifted: Array) -> NDArray[np.float64]:
-    """Peak signal-to-noise ratio in dB of each image, float64 `[n]`: 10 log10(255^2 / mean squared difference).
-
-    inf where nothing changed.
-
-    >>> clean = np.zeros((1, 1, 2, 1), np.uint8); noisy = np.array([[[[0], [255]]]], np.uint8)
-    >>> signal_to_noise(clean, noisy).round(4)
-    array([3.0103])
-    """
-    squares = ((clean.astype(np.int64) - shifted) ** 2).reshape(len(clean), -1)
-    with np.errstate(divide="ignore"):
-        ratio: NDArray[np.float64] = 10 * np.log10(255.0**2 / squares.mean(axis=1))
-    return ratio

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from testbed.errors import DataError, PluginViolation, UsageError
-from testbed.perturb.shift import Shift, signal_to_noise
+from testbed.perturb.shift import Shift
 from testbed.plugins import read
 
 IMAGES = np.full((2, 8, 8, 3), 100, np.uint8)
@@ -96,8 +96,3 @@ def test_auto_interpolates_in_the_logarithm_of_the_size() -> None:
     shift = Shift(read("shift", "gaussian_noise"), {"severity": 1})
     halfway = round((64 * 224) ** 0.5)
     assert shift.built.setting((halfway, halfway, 3))["sd"] == pytest.approx((0.04 + 0.08) / 2, abs=2e-4)
-
-
-def test_signal_to_noise_by_hand() -> None:
-    assert signal_to_noise(IMAGES, IMAGES + np.uint8(10))[0] == pytest.approx(10 * np.log10(255**2 / 100))
-    assert np.isinf(signal_to_noise(IMAGES, IMAGES)).all()
