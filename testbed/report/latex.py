@@ -9,14 +9,14 @@ A table of more than `WIDEST` number columns is written as one table a metric.
 from __future__ import annotations
 
 from testbed.report.load import Run
-from testbed.report.table import Number, Table, interval, spell, tables
+from testbed.report.table import Number, Table, interval, shown, tables
 
 WIDEST = 6
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "–": "--", "·": r"$\cdot$",
+    "<": r"\textless{}", ">": r"\textgreater{}", "–": "--", "†": r"$\dagger$", "·": r"$\cdot$",
 }  # fmt: skip
 
 
@@ -68,7 +68,7 @@ def cell(number: Number | None) -> str:
     if number.value is None:
         return rf"\emph{{{escape(number.status)}}}"
     between = interval(number)
-    return spell(number.value) + (rf" {{\scriptsize {between}}}" if between else "")
+    return escape(shown(number)) + (rf" {{\scriptsize {between}}}" if between else "")
 
 
 def escape(text: str) -> str:

@@ -1,8 +1,9 @@
 """The page of a run that is going on: a server on the loopback interface that makes it anew when the tables change.
 
 The page asks for `mark`, a text that changes with the files it was made of, and loads itself again when that changes.
-The page is made at most every few seconds and kept in memory; when the run's events say that it ended, report.html is
-written and the server stops after the last reader had time to load it.
+The page is made at most every few seconds and kept in memory. When the run's events say that it ended and its files
+have stood still for a while, so that every reader had time to load the last page, report.html is written and the server
+stops.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from testbed.report.load import read_run
 from testbed.report.page import page, write_page
 from testbed.report.payload import progress
 
-#: Seconds between two looks at the run folder, and for readers to fetch the last page.
+#: Seconds between two looks at the run folder, and for which the files of an ended run must stand still.
 LOOK, LINGER = 2.0, 6.0
 
 FILES = ("plan.json", "results.parquet", "samples.parquet", "jobs.parquet", "events.jsonl", "images/index.json")
@@ -42,9 +43,11 @@ def serve(folder: Path, port: int, announce: Callable[[str], None], look: float 
     threading.Thread(target=server.serve_forever, daemon=True).start()
     announce(f"http://127.0.0.1:{server.server_address[1]}/")
     try:
-        while not state.look():
+        still = 0.0
+        while still < linger:
+            ended, changed = state.look()
+            still = still + look if ended and not changed else 0.0
             time.sleep(look)
-        time.sleep(linger)
     finally:
         server.shutdown()
         server.server_close()
@@ -58,13 +61,14 @@ class _State:
         self.folder = folder
         self.mark, self.page = "", b""
 
-    def look(self) -> bool:
-        """Make the page anew if a file changed; whether the run has ended."""
+    def look(self) -> tuple[bool, bool]:
+        """Make the page anew if a file changed; whether the run has ended, and whether a file changed."""
         now, ended = mark(self.folder), bool(progress(self.folder / "events.jsonl")["ended"])
-        if now != self.mark or ended:
-            self.page = page(read_run(self.folder), live=not ended).encode()
+        changed = now != self.mark
+        if changed:
+            self.page = page(read_run(self.folder), live=True).encode()
             self.mark = now
-        return ended
+        return ended, changed
 
 
 def _handler(state: _State) -> type[BaseHTTPRequestHandler]:

@@ -53,7 +53,12 @@ def connect(folder: Path) -> Any:
     connection = duckdb.connect(":memory:")
     connection.execute("SET enable_progress_bar = false")  # it would be printed among the rows
     for name, columns in TABLES.items():
-        connection.execute(f"CREATE VIEW {name} AS {_select(folder / f'{name}.parquet', columns)}")
+        file = folder / f"{name}.parquet"
+        try:
+            connection.execute(f"CREATE VIEW {name} AS {_select(file, columns)}")
+        except duckdb.Error as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(f"{file}: cannot be read ({reason}); run the grid again to rewrite it") from None
     return connection
 
 
@@ -91,12 +96,7 @@ class Run:
 
     def select(self, sql: str) -> list[dict[str, Any]]:
         """The rows of a query as dicts."""
-        import duckdb
-
-        try:
-            cursor = self.connection.execute(sql)
-        except duckdb.IOException as error:
-            raise DataError(f"{self.folder}: a table of this run cannot be read: {error}") from None
+        cursor = self.connection.execute(sql)
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
@@ -124,8 +124,11 @@ def condition_label(row: Mapping[str, Any]) -> str:
     'pgd linf 0.03137'
     >>> condition_label({"condition": "fog", "severity": 3.0})
     'fog s3'
+    >>> condition_label({"condition": "pgd", "norm": "l2", "eps": 0.5, "victim": "surrogate:standard"})
+    'pgd l2 0.5 on surrogate:standard'
     """
     parts = [str(row["condition"])]
     parts += [f"s{row['severity']:g}"] if row.get("severity") is not None else []
     parts += [f"{row.get('norm') or ''} {row['eps']:.4g}".strip()] if row.get("eps") is not None else []
+    parts += [f"on {row['victim']}"] if row.get("victim") not in (None, "", "model") else []
     return " ".join(parts)

@@ -10,7 +10,7 @@ import html
 from collections.abc import Iterable
 
 from testbed.report.load import Run
-from testbed.report.table import Number, Table, interval, spell, tables
+from testbed.report.table import Number, Table, interval, shown, tables
 
 
 def markdown(run: Run) -> str:
@@ -36,7 +36,7 @@ def cell(number: Number | None) -> str:
         return ""
     if number.value is None:
         return f"*{escape(number.status)}*"
-    return f"{spell(number.value)} {interval(number)}".strip()
+    return f"{shown(number)} {interval(number)}".strip()
 
 
 def escape(text: str) -> str:

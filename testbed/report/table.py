@@ -20,6 +20,13 @@ QUALITY = (("model", "calibrator"), ("variant", "train_seed", "seed", "fit", "gr
 DETECTION = (("model", "condition", "detector"), ("variant", "train_seed", "seed", "calibrator"))
 
 
+#: Stands after a number whose attack failed an audit.
+DOUBT = "†"
+
+#: Metrics that are not columns: an audit is a judgement of the others.
+NOT_SHOWN = frozenset({"audit"})
+
+
 @dataclass(frozen=True)
 class Number:
     """One cell: a value with its interval, or why there is none."""
@@ -32,11 +39,17 @@ class Number:
     n: int | None = None
     digest: str = ""
     convention: str = ""
+    flags: str = ""
 
     @property
     def failed(self) -> bool:
-        """Whether this cell has no value to show."""
-        return self.value is None
+        """Whether this cell has no value and will have none; one that is merely not made yet has not failed."""
+        return self.value is None and self.status != "missing"
+
+    @property
+    def doubted(self) -> bool:
+        """Whether an audit of the attack failed, so that this robust number is only an upper bound."""
+        return "audit:fail" in self.flags
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,10 @@ class Table:
         sizes = sorted({cell.n for cell in self.cells.values() if cell.n is not None})
         named = {metric: cell.convention for (_, (_, metric)), cell in self.cells.items() if cell.convention}
         spelled = [f"{metric}: {named[metric]}" for metric in self.metrics if metric in named]
+        if any(cell.doubted and not cell.failed for cell in self.cells.values()):
+            spelled.append(
+                f"{DOUBT} an audit of this attack failed: the number may be too good; `testbed query` has the flags"
+            )
         size = f"n = {sizes[0]}" if len(sizes) == 1 else f"n = {sizes[0]} to {sizes[-1]}" if sizes else "n unknown"
         return (f"{size}; [low, high] is the confidence interval", *spelled)
 
@@ -82,7 +99,7 @@ class Table:
 def tables(rows: Iterable[Row]) -> list[Table]:
     """All tables of a run: for each protocol and data set, quality first, then detection."""
     parts: dict[tuple[str, str, bool], list[Row]] = {}
-    for row in rows:
+    for row in (row for row in rows if row["metric"] not in NOT_SHOWN):
         parts.setdefault((row.get("protocol") or "", row["dataset"], row.get("ood_set") is not None), []).append(row)
     ordered = sorted(parts.items(), key=lambda item: item[0][2])
     return [pivot(part, *key) for key, part in ordered]
@@ -91,7 +108,7 @@ def tables(rows: Iterable[Row]) -> list[Table]:
 def pivot(rows: Sequence[Row], protocol: str, dataset: str, detection: bool) -> Table:
     """One table of rows that share protocol and data set."""
     always, sometimes = DETECTION if detection else QUALITY
-    stub = always + tuple(name for name in sometimes if len({row.get(name) for row in rows}) > 1)
+    stub = always + tuple(name for name in sometimes if len({row.get(name) for row in rows} - {None, ""}) > 1)
     several = _several_conventions(rows)
     cells: dict[tuple[tuple[str, ...], tuple[str, str]], Number] = {}
     order = _condition_order(rows)
@@ -120,6 +137,7 @@ def number(row: Row) -> Number:
         n=row.get("n"),
         digest=row.get("digest") or "",
         convention=row.get("convention") or "",
+        flags=row.get("flags") or "",
     )
 
 
@@ -140,6 +158,13 @@ def spell(value: float) -> str:
     ['0.912', '12.35', '1235', 'nan']
     """
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def shown(cell: Number) -> str:
+    """The value of a cell, marked where it is doubted; the status where there is none."""
+    if cell.value is None:
+        return cell.status
+    return spell(cell.value) + (f" {DOUBT}" if cell.doubted else "")
 
 
 def interval(cell: Number) -> str:

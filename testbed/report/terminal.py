@@ -15,7 +15,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from testbed.report.load import Run
-from testbed.report.table import Number, Table, interval, spell, tables
+from testbed.report.table import Number, Table, interval, shown, tables
 
 #: Characters between two columns.
 GAP = 2
@@ -96,8 +96,8 @@ def cell_text(cell: Number | None, *, stacked: bool) -> Text:
     if cell is None:
         return Text("")
     if cell.value is None:
-        return Text(cell.status, style="bold red")
-    text = Text(spell(cell.value))
+        return Text(cell.status, style="bold red" if cell.failed else "dim")
+    text = Text(shown(cell))
     if between := interval(cell):
         text.append(("\n" if stacked else " ") + between, style="dim")
     return text

@@ -28,6 +28,8 @@ const distinct = (values) => [...new Set(values)];
 const present = (value) => value !== null && value !== undefined && value !== "";
 const text = (value) => (present(value) ? String(value) : "–");
 const failed = (row) => row.status !== "ok" || !present(row.value);
+const pending = (row) => row.status === "missing";
+const doubted = (row) => !failed(row) && text(row.flags).includes("audit:fail");
 const detection = (row) => present(row.ood_set);
 
 function spell(value) {
@@ -47,7 +49,7 @@ function subject(row) {
 
 function tip(row) {
   const value = failed(row) ? `${row.status}: ${row.error || "no value"}` : `${row.metric} ${spell(row.value)} ${interval(row)}`;
-  return `${subject(row)} — ${value}`;
+  return `${subject(row)} — ${value}${doubted(row) ? ` — ${row.flags}: the number may be too good` : ""}`;
 }
 
 // Groups of rows by a key, in order of first appearance.

@@ -87,8 +87,8 @@ function legend({ colours, dashes }) {
 // One card a family of conditions, with the colours and dashes of `style`.
 function curveCards(rows, metric, style) {
   return families(rows.filter((row) => row.metric === metric)).map(({ name, by, points }) => {
-    const values = points.map(({ row, x }) => ({
-      x, value: failed(row) ? null : row.value, low: row.ci_low, high: row.ci_high, failed: failed(row),
+    const values = points.filter(({ row }) => !pending(row)).map(({ row, x }) => ({
+      x, value: failed(row) ? null : row.value, low: row.ci_low, high: row.ci_high, failed: failed(row) && !pending(row),
       colour: text(row[style.colour]), dash: style.dash ? text(row[style.dash]) : "", tip: tip(row),
     }));
     return card(metric, `${name}, against ${by}`, "curve", values, (spec) => {

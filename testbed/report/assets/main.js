@@ -1,7 +1,7 @@
 // Puts the page together, for one data set and protocol at a time, and looks for a newer page while a run goes on.
 
 function failures() {
-  const found = groups(ROWS.filter((row) => row.status !== "ok"), (row) => [row.model, row.label, row.over, row.status, row.error].map(text).join("\u0000"));
+  const found = groups(ROWS.filter((row) => row.status !== "ok" && !pending(row)), (row) => [row.model, row.label, row.over, row.status, row.error].map(text).join("\u0000"));
   if (!found.size) return null;
   const items = [...found.values()].map((list) => h("li", {}, h("strong", {}, [list[0].model, list[0].label, list[0].over].filter(present).join(" · ")),
     ` ${list[0].status}, ${list.length} number${list.length === 1 ? "" : "s"}: `, h("span", {}, text(list[0].error))));

@@ -26,12 +26,12 @@ function detail(row) {
 function numberCell(row, tint) {
   const open = () => detail(row);
   const properties = {
-    class: failed(row) ? "number failed" : "number", tabindex: 0, role: "button", title: `${tip(row)}\ndigest ${row.digest}`,
+    class: pending(row) ? "number pending" : failed(row) ? "number failed" : "number", tabindex: 0, role: "button", title: `${tip(row)}\ndigest ${row.digest}`,
     on: { click: open, keydown: (event) => { if (event.key === "Enter") open(); } },
   };
   if (failed(row)) return h("td", properties, text(row.status));
   if (tint !== undefined) properties.style = { "--tint": String(Math.round(tint * 45)) + "%" };
-  return h("td", properties, h("span", { class: "value" }, spell(row.value)), h("span", { class: "between" }, interval(row)));
+  return h("td", properties, h("span", { class: "value" }, spell(row.value), doubted(row) ? " †" : ""), h("span", { class: "between" }, interval(row)));
 }
 
 // Rows by `stub` columns, columns by `over`; shading grows with the value.
@@ -47,7 +47,8 @@ function heatTable(rows, stub, over, order) {
       return row ? numberCell(row, high > low ? (row.value - low) / (high - low) : 0) : h("td", { class: "absent" }, "");
     })));
   const head = h("tr", {}, stub.map((name) => h("th", { scope: "col" }, name)), heads.map((name) => h("th", { scope: "col", class: "over" }, name)));
-  return h("div", { class: "scroll" }, h("table", { class: "heat" }, h("thead", {}, head), h("tbody", {}, body)));
+  const doubts = rows.some(doubted) ? h("p", { class: "note" }, "† an audit of this attack failed, so the number may be too good; the flags are in its details.") : "";
+  return h("div", {}, h("div", { class: "scroll" }, h("table", { class: "heat" }, h("thead", {}, head), h("tbody", {}, body))), doubts);
 }
 
 // Label columns that say something: the given ones, and of the others those with more than one value.
@@ -83,7 +84,7 @@ function fullTable(rows) {
     head.replaceChildren(...columns.map((name) => h("th", { scope: "col", "aria-sort": state.by === name ? (state.down ? "descending" : "ascending") : "none" },
       h("button", { type: "button", on: { click: () => { state.down = state.by === name && !state.down; state.by = name; draw(); } } },
         names[name] || name, state.by === name ? (state.down ? " ↓" : " ↑") : ""))));
-    body.replaceChildren(...found.slice(0, state.shown).map((row) => h("tr", { class: failed(row) ? "failed" : null, title: failed(row) ? row.error : null },
+    body.replaceChildren(...found.slice(0, state.shown).map((row) => h("tr", { class: failed(row) && !pending(row) ? "failed" : null, title: failed(row) ? row.error : null },
       columns.map((name) => {
         if (name === "value") return numberCell(row);
         const number = typeof row[name] === "number";
