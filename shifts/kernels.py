@@ -256,3 +256,30 @@ def elastic(images: Bytes, maps: Float64, field: Float32, twice: bool, half: flo
                         min(max(high + down * (low - high) + np.float32(half), np.float32(0.0)), np.float32(255.0))
                     )
     return out
+
+
+@compiled
+def thinned(down: Float64, across: Float64, size: Float64, least: float) -> Float64:
+    """The gradient's size where it is at least `least` and no smaller than both neighbours along it, else 0.
+
+    The neighbours are interpolated between the two grid points that the gradient passes between.
+    """
+    h, w = size.shape
+    out = np.zeros((h, w))
+    for y in range(1, h - 1):
+        for x in range(1, w - 1):
+            if size[y, x] < least:
+                continue
+            dy, dx = down[y, x], across[y, x]
+            sy, sx = (1 if dy >= 0 else -1), (1 if dx >= 0 else -1)
+            if abs(dy) >= abs(dx):
+                part = abs(dx) / abs(dy)
+                ahead = size[y + sy, x + sx] * part + size[y + sy, x] * (1 - part)
+                behind = size[y - sy, x - sx] * part + size[y - sy, x] * (1 - part)
+            else:
+                part = abs(dy) / abs(dx)
+                ahead = size[y + sy, x + sx] * part + size[y, x + sx] * (1 - part)
+                behind = size[y - sy, x - sx] * part + size[y, x - sx] * (1 - part)
+            if size[y, x] >= ahead and size[y, x] >= behind:
+                out[y, x] = size[y, x]
+    return out
