@@ -82,22 +82,22 @@ def _epoch(
     model.train()
     batches = list(_batches(len(examples), recipe.batch_size))
     total, seen = 0.0, 0
+    memory: dict[str, Any] = {}
     for step, rows in enumerate(batches):
         x = as_tensor(examples.x[rows], examples.spec)
         x = crop_flip(x) if recipe.augment == "crop_flip" else x
         y = torch.from_numpy(examples.y[rows]).to(device)
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate((epoch + (step + 1) / len(batches)) / epochs)
-        loss = recipe.loss(model, x.to(device), y)
-        if not math.isfinite(value := float(loss.detach())):
-            raise DataError(
-                f"training diverged: the loss is {value} in epoch {epoch + 1}, step {step + 1}; "
-                f"try a smaller lr than {recipe.lr}"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        total, seen = total + value * len(rows), seen + len(rows)
+        for loss in recipe.losses(model, x.to(device), y, memory):
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                where = f"epoch {epoch + 1}, step {step + 1}"
+                raise DataError(f"training diverged: the loss is {value} in {where}; try a smaller lr than {recipe.lr}")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            total, seen = total + value * len(rows), seen + len(rows)
     return total / seen
 
 

@@ -137,6 +137,7 @@ def test_bad_input_is_an_error():
         train("standard", {"lr": 1e30, "schedule": "constant"}, SmallCnn().build, few(), seed=0, epochs=2)
 
 
+@pytest.mark.slow
 def test_small_cnn_learns_digits_and_fgsm_rs_makes_it_robust():
     mnist = Mnist5k()
     plan = split_plan(mnist.sizes(), calibration=700, test=800)

@@ -14,7 +14,13 @@ from testbed.errors import UsageError, nearest
 #: Recipe name -> module and class.
 RECIPES: Final = {
     "standard": "testbed.models.recipes.standard:Standard",
+    "label_smoothing": "testbed.models.recipes.label_smoothing:LabelSmoothing",
+    "mixup": "testbed.models.recipes.mixup:Mixup",
+    "augmix": "testbed.models.recipes.augmix:AugMix",
     "fgsm_rs": "testbed.models.recipes.fgsm_rs:FgsmRs",
+    "pgd_at": "testbed.models.recipes.pgd_at:PgdAt",
+    "trades": "testbed.models.recipes.trades:Trades",
+    "free": "testbed.models.recipes.free:Free",
 }
 
 

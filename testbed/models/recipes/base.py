@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from testbed.types import Paper
 
@@ -36,7 +37,16 @@ class Recipe:
 
     def loss(self, model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """The loss of one batch, a scalar; random numbers come from torch's global generator."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines neither loss nor losses")
+
+    def losses(
+        self, model: nn.Module, x: torch.Tensor, y: torch.Tensor, memory: dict[str, Any]
+    ) -> Iterator[torch.Tensor]:
+        """The losses of one batch, each minimised by a step before the next is asked for; one, unless overridden.
+
+        `memory` is empty at the start of an epoch and kept through it.
+        """
+        yield self.loss(model, x, y)
 
     def rate(self, progress: float) -> float:
         """Learning rate at `progress` in 0..1 of the training.
