@@ -80,10 +80,7 @@ class CoRP(CoP):
     def learn(self, outputs: Outputs) -> dict[str, Any]:
         """As CoP, and the frequencies `[d m]` and phases `[m]`."""
         unit = unit_rows(np.asarray(outputs.features))
-        rng = Rng("corp", 1, self.seed, np.arange(self.features or 4 * unit.shape[1]))
-        frequencies = np.sqrt(2 * self.gamma) * rng.normal((unit.shape[1],), name="frequency").astype(np.float64).T
-        phases = rng.uniform((), 0.0, 2 * np.pi, name="phase").astype(np.float64)
-        basis = {"frequencies": np.ascontiguousarray(frequencies), "phases": phases}
+        basis = random_basis(unit.shape[1], self.features or 4 * unit.shape[1], self.gamma, self.seed)
         return basis | principal_components(fourier(unit, basis), self.variance)
 
     def evaluate(self, state: State, outputs: Outputs) -> Float64:
@@ -91,6 +88,14 @@ class CoRP(CoP):
         z = np.asarray(outputs.features)
         same_width(z, len(state["frequencies"]), "corp")
         return reconstruction_error(fourier(unit_rows(z), state), state)
+
+
+def random_basis(width: int, features: int, gamma: float, seed: int) -> dict[str, Any]:
+    """Frequencies `[width, features]`, normal with variance 2 gamma, and phases `[features]`, uniform on [0, 2 pi)."""
+    rng = Rng("corp", 1, seed, np.arange(features))
+    frequencies = np.sqrt(2 * gamma) * rng.normal((width,), name="frequency").astype(np.float64).T
+    phases = rng.uniform((), 0.0, 2 * np.pi, name="phase").astype(np.float64)
+    return {"frequencies": np.ascontiguousarray(frequencies), "phases": phases}
 
 
 def fourier(unit: Float64, basis: State) -> Float64:
