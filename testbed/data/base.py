@@ -123,6 +123,12 @@ def local_path(path: str, needed_for: str) -> Path:
     raise EnvironmentProblem(f"{needed_for}: no such file or folder: {tried}")
 
 
+def beside(base: Path, path: str) -> Path:
+    """A path that a grid in the folder `base` names: relative to that folder, else below TESTBED_DATA."""
+    near, root = base / Path(path).expanduser(), data_root()
+    return (root / path if root is not None and not near.exists() and (root / path).exists() else near).resolve()
+
+
 def as_images(x: Array, where: str) -> Array:
     """uint8 `[n h w c]` from uint8 `[n h w]` or `[n h w c]`; anything else is an error."""
     if x.dtype != np.uint8 or x.ndim not in (3, 4):

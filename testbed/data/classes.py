@@ -1,4 +1,4 @@
-"""Some classes of a data set: the kept ones as the in-distribution set, the held-out ones as an OOD set.
+"""Some classes or one part of a data set: kept classes as the in-distribution set, held-out ones as an OOD set.
 
     data: [{use: only-classes, of: mnist5k, classes: [0, 1, 2, 3, 4, 5, 6, 7]}]
     ood:  [{use: held-out, of: mnist5k, classes: [8, 9], group: near}]
@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from testbed import plugins
-from testbed.data.base import fingerprint
+from testbed.data.base import check_part, fingerprint
 from testbed.errors import UsageError
 from testbed.types import Examples, Spec
 
@@ -34,9 +34,7 @@ class OnlyClasses:
     @cached_property
     def whole(self) -> Any:
         """The data set that classes are taken from."""
-        params = dict(self.of) if isinstance(self.of, dict) else {"use": self.of}
-        plugin = plugins.read("dataset", params.pop("use"))
-        return plugin.build(**plugin.validate(params))
+        return build(self.of)
 
     def sizes(self) -> dict[str, int]:
         return {part: int(np.isin(self.whole.load(part).y, self.classes).sum()) for part in self.whole.sizes()}
@@ -72,3 +70,53 @@ class HeldOut(OnlyClasses):
     def load(self, part: str) -> Examples:
         kept = super().load(part)
         return replace(kept, y=np.full(len(kept), -1, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class OnlyPart:
+    """One part of a data set as a set of its own, so that all splits are drawn from it.
+
+    For networks that have seen the whole training set: `{use: only-part, of: cifar10, part: test, calibration: 400}`.
+
+    >>> OnlyPart("digits", "all").sizes()
+    {'all': 1797}
+    """
+
+    of: str | dict[str, Any]
+    part: str
+
+    version: ClassVar[int] = 1
+
+    @cached_property
+    def whole(self) -> Any:
+        """The data set that the part is taken from."""
+        return build(self.of)
+
+    def sizes(self) -> dict[str, int]:
+        sizes = dict(self.whole.sizes())
+        check_part(self.part, sizes, str(self.of))
+        return {self.part: sizes[self.part]}
+
+    def spec(self) -> Spec:
+        spec: Spec = self.whole.spec()
+        return spec
+
+    def files(self) -> tuple[Path, ...]:
+        return tuple(self.whole.files())
+
+    def identity(self) -> dict[str, Any]:
+        return {key: value for key, value in fingerprint(self.whole).items() if key != "files"}
+
+    def load(self, part: str) -> Examples:
+        check_part(part, self.sizes(), str(self.of))
+        examples: Examples = self.whole.load(part)
+        return examples
+
+
+def build(of: str | dict[str, Any]) -> Any:
+    """The data set that a name, or a mapping `{use: NAME, ...}`, stands for."""
+    params = dict(of) if isinstance(of, dict) else {"use": of}
+    if "use" not in params:
+        raise UsageError(f"of: expected the name of a data set, or a mapping with `use`, got {of!r}")
+    plugin = plugins.read("dataset", params.pop("use"))
+    return plugin.build(**plugin.validate(params))

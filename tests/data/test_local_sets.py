@@ -9,7 +9,7 @@ import pytest
 
 from testbed import plugins
 from testbed.data.arrays import Npz
-from testbed.data.base import fingerprint
+from testbed.data.base import beside, fingerprint
 from testbed.data.folder import ImageFolder
 from testbed.data.hub import HubDataset, Saved
 from testbed.data.idx import Idx
@@ -228,3 +228,18 @@ def test_absent_files_say_where_they_were_looked_for(monkeypatch, tmp_path):
     monkeypatch.delenv("TESTBED_DATA")
     with pytest.raises(EnvironmentProblem, match="set TESTBED_DATA to a folder that holds cifar10/"):
         plugins.read("dataset", "cifar10").build().load("test")
+
+
+def test_a_path_in_a_grid_is_beside_it_or_in_the_data_folder(monkeypatch, tmp_path):
+    for folder, name in (("grids", "a"), ("data", "a"), ("data", "b")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / name).touch()
+    monkeypatch.setenv("TESTBED_DATA", str(tmp_path / "data"))
+
+    found = [beside(tmp_path / "grids", name) for name in ("a", "b", "c", "../data/a")]
+    assert found == [
+        tmp_path / "grids" / "a",
+        tmp_path / "data" / "b",
+        tmp_path / "grids" / "c",
+        tmp_path / "data" / "a",
+    ]

@@ -5,10 +5,11 @@ import pytest
 from scipy import stats
 
 from testbed.data import ood
-from testbed.data.classes import HeldOut, OnlyClasses
+from testbed.data.classes import HeldOut, OnlyClasses, OnlyPart
 from testbed.data.generated import Blobs, Gaussian, Uniform
 from testbed.data.packaged import Digits, Mnist5k
 from testbed.data.patches import NaturalPatches, ScrambledPatches
+from testbed.data.splits import materialise, split_plan
 from testbed.errors import UsageError
 from testbed.types import Spec
 
@@ -100,3 +101,24 @@ def test_kept_and_held_out_classes_share_no_example():
     assert (b.y == -1).all() and kept.sizes() == {"all": len(a)}
     with pytest.raises(UsageError, match="not among the 10 classes"):
         OnlyClasses("digits", (3, 12)).spec()
+
+
+def test_one_part_is_a_set_of_its_own(tmp_path):
+    np.savez(
+        tmp_path / "a.npz",
+        x_train=np.zeros((9, 4, 4), np.uint8),
+        x_test=np.ones((5, 4, 4), np.uint8),
+        y_train=np.arange(9) % 2,
+        y_test=np.arange(5) % 2,
+    )
+    part = OnlyPart({"use": "npz", "path": str(tmp_path / "a.npz"), "x": "x_{part}", "y": "y_{part}"}, "test")
+    draws = split_plan(part.sizes(), calibration=2, test=3)
+
+    assert part.sizes() == {"test": 5} and part.spec().shape == (4, 4, 1) and (part.load("test").x == 1).all()
+    assert [len(materialise(part, draws[split], 0)) for split in ("train", "calibration", "test")] == [0, 2, 3]
+    with pytest.raises(UsageError, match="no part 'tset'; did you mean 'test'"):
+        OnlyPart(part.of, "tset").sizes()
+    with pytest.raises(UsageError, match="no part 'train'"):
+        part.load("train")
+    with pytest.raises(UsageError, match="a mapping with `use`"):
+        OnlyPart({"path": "a.npz"}, "test").sizes()
