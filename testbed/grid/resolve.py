@@ -199,7 +199,9 @@ class _Resolver:
             self.fail((*where, "weights"), "give either `train` or `weights`, not both")
         path = digest = None
         if entry.weights is not None:
-            path = (self.document.base / entry.weights).resolve()
+            from testbed.data.base import beside
+
+            path = beside(self.document.base, entry.weights)
             try:
                 digest = digest_file(path)
             except OSError as error:
