@@ -84,6 +84,23 @@ def full(x: Float64, y: Ints, ridge: Ridge = NO_RIDGE, tolerance: float = 2e-5) 
     return Linear(table[:, :k].copy(), table[:, k].copy(), size, steps, size <= tolerance)
 
 
+def shifted(x: Float64, y: Ints, ridge: float = 1e-9, tolerance: float = 1e-6) -> Linear:
+    """The best softmax(s x + b) with one scale s and b float64 `[k]`: bias-corrected temperature scaling, BCTS.
+
+    `weight` is `[1]`. The ridge on b bounds the offset of a class without examples.
+
+    >>> z = np.log(np.array([[0.9, 0.1]] * 4))
+    >>> softmaxed = np.exp(z[0] * (fit := shifted(z, np.array([0, 0, 0, 1]))).weight + fit.bias)
+    >>> (softmaxed / softmaxed.sum()).round(4).tolist()
+    [0.75, 0.25]
+    """
+    k = x.shape[1]
+    theta = np.append(1 / solve(x, y, quiet=True).temperature, np.zeros(k))
+    strength = np.append(0.0, np.full(k, ridge))
+    theta, size, steps = _newton(_Shifted(x, y, strength, np.zeros(k + 1)), theta, tolerance)
+    return Linear(theta[:1], theta[1:], size, steps, size <= tolerance)
+
+
 class _Problem:
     """Loss, gradient and Newton step of one parametrisation; `theta` is flat."""
 
@@ -148,6 +165,25 @@ class _Diagonal(_Problem):
         hessian[i + k, i + k] += zeroth
         hessian /= n
         hessian[np.diag_indices(2 * k)] += 2 * self.strength + 1e-12
+        return np.asarray(np.linalg.lstsq(hessian, gradient, rcond=1e-13)[0])
+
+
+class _Shifted(_Problem):
+    def scores(self, theta: Float64, rows: slice) -> Float64:
+        return np.asarray(self.x[rows] * theta[0] + theta[1:])
+
+    def pull(self, residual: Float64) -> Float64:
+        return np.append(np.einsum("nk,nk->", residual, self.x), residual.sum(axis=0))
+
+    def step(self, gradient: Float64, wanted: float) -> Float64:
+        px = self.p * self.x
+        mean = px.sum(axis=1)
+        hessian = np.empty((len(gradient), len(gradient)))
+        hessian[0, 0] = np.einsum("nk,nk->", px, self.x) - mean @ mean
+        hessian[0, 1:] = hessian[1:, 0] = px.sum(axis=0) - self.p.T @ mean
+        hessian[1:, 1:] = np.diag(self.p.sum(axis=0)) - self.p.T @ self.p
+        hessian /= len(self.x)
+        hessian[np.diag_indices(len(gradient))] += 2 * self.strength + 1e-12
         return np.asarray(np.linalg.lstsq(hessian, gradient, rcond=1e-13)[0])
 
 
