@@ -81,10 +81,11 @@ def show(folder: Path, page: bool) -> None:
     """The table of a finished run, and where its page lies."""
     from rich.console import Console
 
+    from testbed.report.brief import show_brief
     from testbed.report.load import read_run
-    from testbed.report.terminal import show as show_table
 
-    show_table(read_run(folder), Console())
+    console = Console()
+    show_brief(read_run(folder), console if console.is_terminal else Console(width=160))
     if page:
         typer.echo(f"report: {folder / 'report.html'}")
 

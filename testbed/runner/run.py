@@ -31,7 +31,7 @@ from testbed.types import Job
 OPERATION = "testbed.runner.operations:perform"
 REFRESH_SECONDS = 10.0
 #: `auto` takes Ray from this much expected work on: example evaluations, a gradient counted as three.
-RAY_FROM = 3_000_000
+RAY_FROM = 1_000_000
 
 
 @dataclass(frozen=True)

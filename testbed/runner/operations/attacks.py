@@ -68,7 +68,7 @@ def victim_of(job: Job, store: Store, model: Any, device: Any) -> Any:
 
     if kind == "calibrated":
         calibrator, _ = fits.fitted(job, store, recipe=job.recipe["victim"]["calibrator"])
-        return victims.calibrated(model, calibrator)
+        return victims.calibrated(model.module, calibrator)
     recipe = job.recipe["victim"]["detector"]
     detector = access.code("detector", recipe, store).build(**recipe["params"])
     state = access.read_state(store, access.one(job, "bank"))

@@ -1,0 +1,89 @@
+"""A run on one screen: a line a condition and model, what the run ends with on a terminal.
+
+accuracy  of the uncalibrated model, with its interval
+ece       one column a calibrator, in the convention of the run's first ECE
+auroc     one column a detector, uncalibrated: the unweighted mean over the clean out-of-distribution sets
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from testbed.report.load import Run, condition_label
+
+Row = Mapping[str, Any]
+
+
+def show_brief(run: Run, console: Console) -> None:
+    """Print the summary of a run and say where all of its numbers are."""
+    rows = run.rows
+    for dataset, seed in dict.fromkeys((r["dataset"], r["seed"]) for r in rows):
+        part = [r for r in rows if (r["dataset"], r["seed"]) == (dataset, seed)]
+        console.print(table(part, title=f"{dataset}, seed {seed}" if seed else str(dataset)))
+    failed = sum(r["status"] != "ok" for r in rows)
+    console.print(
+        f"{len(rows):,} numbers with intervals in {run.folder}/results.parquet", highlight=False, soft_wrap=True
+    )
+    if failed:
+        console.print(f"{failed:,} of them are missing: their jobs failed or were skipped", style="red")
+
+
+def table(rows: Sequence[Row], title: str = "") -> Table:
+    """One line a condition and model of these rows."""
+    calibrators = distinct(rows, "calibrator", metric="ece")
+    detectors = distinct(rows, "detector", metric="auroc")
+    shown = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    shown.add_column("condition", no_wrap=True)
+    shown.add_column("model", no_wrap=True)
+    shown.add_column("accuracy", justify="right", no_wrap=True)
+    for name in (*(f"ece\n{c}" for c in calibrators), *(f"auroc\n{d}" for d in detectors)):
+        shown.add_column(name, justify="right")
+    conditions = dict.fromkeys(condition_label(r) for r in rows if r["metric"] != "audit")
+    models = dict.fromkeys((r["model"], r["train_seed"]) for r in rows)
+    by_line: dict[tuple[Any, ...], list[Row]] = {}
+    for r in rows:
+        by_line.setdefault((condition_label(r), r["model"], r["train_seed"]), []).append(r)
+    several = len({seed for _, seed in models}) > 1
+    for condition in conditions:
+        for model, seed in models:
+            found = by_line.get((condition, model, seed), [])
+            name = f"{model} #{seed}" if several and seed is not None else model
+            eces = (interval(found, metric="ece", calibrator=c, brief=True) for c in calibrators)
+            aurocs = (mean(found, detector=d) for d in detectors)
+            shown.add_row(condition, name, interval(found, metric="accuracy"), *eces, *aurocs)
+    return shown
+
+
+def distinct(rows: Iterable[Row], column: str, metric: str) -> list[str]:
+    """The values of a column among the rows of a metric, in order."""
+    return list(dict.fromkeys(r[column] for r in rows if r["metric"] == metric and r[column] is not None))
+
+
+def interval(rows: Sequence[Row], brief: bool = False, **where: Any) -> str:
+    """The first number of these rows that fits, with its interval; its status where there is none.
+
+    >>> row = {"metric": "ece", "calibrator": "none", "status": "ok", "value": 0.1, "ci_low": 0.0, "ci_high": 0.2}
+    >>> interval([row], metric="ece")
+    '0.100 [0.000, 0.200]'
+    """
+    first = next((r for r in rows if all(r[k] == v for k, v in where.items())), None)
+    if first is None:
+        return "-"
+    if first["value"] is None:
+        return str(first["status"])
+    ends = "" if brief or first["ci_low"] is None else f" [{first['ci_low']:.3f}, {first['ci_high']:.3f}]"
+    return f"{first['value']:.3f}{ends}"
+
+
+def mean(rows: Sequence[Row], detector: str) -> str:
+    """Mean AUROC of a detector over the clean out-of-distribution sets, under no calibrator where there is a choice."""
+    mine = [r for r in rows if r["metric"] == "auroc" and r["detector"] == detector and r["ood_condition"] == "clean"]
+    first = mine[0]["calibrator"] if mine else None
+    values = [r["value"] for r in mine if r["calibrator"] == first]
+    if not values:
+        return "-"
+    return "failed" if None in values else f"{sum(values) / len(values):.3f}"
