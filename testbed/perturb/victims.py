@@ -40,7 +40,7 @@ class Calibrated(torch.nn.Module):
         """Calibrated logits of float32 `[n ...]`."""
         logits: Tensor = self.module(x)
         adaptive = self.adaptive and logits.shape[1] <= MOST_CLASSES
-        out: Tensor = _Through.apply(logits, self.calibrator, adaptive)
+        out: Tensor = _Through.apply(logits, self.calibrator, adaptive)  # type: ignore[no-untyped-call]
         return out
 
 
@@ -60,13 +60,13 @@ class _Through(torch.autograd.Function):
     """log probs(z) forward; differences or identity backward."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, calibrator: Any, adaptive: bool) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, logits: Tensor, calibrator: Any, adaptive: bool) -> Tensor:
         z = logits.detach().double().cpu().numpy()
         ctx.calibrator, ctx.adaptive, ctx.z = calibrator, adaptive, z
         return torch.from_numpy(log_probs(calibrator, z)).to(logits)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         if not ctx.adaptive:
             return gradient, None, None
         v = gradient.detach().double().cpu().numpy()

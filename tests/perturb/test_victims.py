@@ -1,4 +1,4 @@
-"""The victim "model and calibrator": its values are the calibrator's, its gradients are right, or BPDA where it says."""
+"""The victim "model and calibrator": its values are the calibrator's, its gradients right, or BPDA where it says."""
 
 import numpy as np
 import pytest
