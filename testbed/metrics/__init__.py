@@ -28,9 +28,21 @@ if TYPE_CHECKING:
     from testbed.metrics.decomposition import brier_split as brier_split
     from testbed.metrics.decomposition import loss_split as loss_split
     from testbed.metrics.estimate import Estimate as Estimate
+    from testbed.metrics.failure import augrc as augrc
+    from testbed.metrics.failure import aurc as aurc
+    from testbed.metrics.failure import eaurc as eaurc
     from testbed.metrics.kernels import canonical_ece as canonical_ece
     from testbed.metrics.kernels import skce as skce
     from testbed.metrics.kernels import skce_test as skce_test
+    from testbed.metrics.ood import aupr as aupr
+    from testbed.metrics.ood import auroc as auroc
+    from testbed.metrics.ood import fpr_at_tpr as fpr_at_tpr
+    from testbed.metrics.openset import autc as autc
+    from testbed.metrics.openset import detection_error as detection_error
+    from testbed.metrics.openset import failure_view as failure_view
+    from testbed.metrics.openset import mean_auroc as mean_auroc
+    from testbed.metrics.openset import oscr as oscr
+    from testbed.metrics.openset import over_seeds as over_seeds
     from testbed.metrics.scores import accuracy as accuracy
     from testbed.metrics.scores import brier as brier
     from testbed.metrics.scores import nll as nll
@@ -56,6 +68,7 @@ _HOMES = {
     "sets": ("coverage", "coverage_by_size", "set_size"),
     "scores": ("accuracy", "nll", "brier", "rbs", "wilson"),
     "ood": ("auroc", "fpr_at_tpr", "aupr"),
+    "openset": ("autc", "detection_error", "failure_view", "mean_auroc", "oscr", "over_seeds"),
     "failure": ("aurc", "eaurc", "augrc"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
