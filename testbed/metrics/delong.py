@@ -13,6 +13,7 @@ a pair, and the interval is [v q, v q + 1 - q].
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -74,7 +75,7 @@ def interval(parts: Components, level: float = LEVEL) -> tuple[float, float]:
     if spread <= 0 or value in (0.0, 1.0):
         q = ((1 - level) / 2) ** (1 / min(len(parts.id), len(parts.ood)))
         return value * q, value * q + 1 - q
-    centre, half = math.log(value / (1 - value)), _normal(level) * math.sqrt(spread) / (value * (1 - value))
+    centre, half = math.log(value / (1 - value)), normal_quantile(level) * math.sqrt(spread) / (value * (1 - value))
     return _expit(centre - half), _expit(centre + half)
 
 
@@ -94,10 +95,19 @@ def difference(first: Components, second: Components, level: float = LEVEL) -> D
     if spread <= 1e-18:
         return Difference(value, value, value, 1.0 if value == 0 else 0.0)
     scale = math.sqrt(spread)
-    half = _normal(level) * scale
+    half = normal_quantile(level) * scale
     return Difference(
         value, max(-1.0, value - half), min(1.0, value + half), math.erfc(abs(value) / scale / math.sqrt(2))
     )
+
+
+def normal_quantile(level: float) -> float:
+    """The half-width of a two-sided normal interval in standard errors.
+
+    >>> round(normal_quantile(0.95), 4)
+    1.96
+    """
+    return NormalDist().inv_cdf((1 + level) / 2)
 
 
 def _below(values: Array, others: Array) -> Float64:
@@ -112,12 +122,6 @@ def _covariance(a: Float64, b: Float64) -> float:
     if len(a) < 2:
         return math.nan
     return float(np.dot(a - a.mean(), b - b.mean()) / (len(a) - 1))
-
-
-def _normal(level: float) -> float:
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf((1 + level) / 2)
 
 
 def _expit(x: float) -> float:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from testbed.metrics.estimate import Estimate
 from testbed.types import Array, Float64
 
 Positive = Literal["ood", "id"]
+Area = Literal["average_precision", "trapezoid"]
 
 
 def auroc(id_scores: Array, ood_scores: Array) -> float:
@@ -52,6 +54,29 @@ def fpr_at_tpr(id_scores: Array, ood_scores: Array, tpr: float = 0.95, positive:
     hits, misses = _sides(checked(id_scores, "ID"), checked(ood_scores, "OOD"), positive)
     threshold = np.sort(hits)[len(hits) - hits_needed(len(hits), tpr)]
     return float(np.count_nonzero(misses >= threshold) / len(misses))
+
+
+def aupr(id_scores: Array, ood_scores: Array, positive: Positive = "ood", area: Area = "average_precision") -> float:
+    """Area under the precision-recall curve, in (0, 1]; its floor is the positives' share of all examples.
+
+    positive  "ood" (AUPR-out) or "id" (AUPR-in)
+    area      "average_precision": sum of recall steps times the precision at their end (scikit-learn);
+              "trapezoid": linear between the points, from (recall 0, precision 1) (OpenOOD); the two differ
+
+    >>> aupr(np.array([1.0, 2.0]), np.array([2.0, 3.0]))
+    0.8333333333333333
+    >>> aupr(np.array([1.0, 2.0]), np.array([2.0, 3.0]), area="trapezoid")
+    0.9166666666666666
+    """
+    if area not in ("average_precision", "trapezoid"):
+        raise UsageError(f"area: expected 'average_precision' or 'trapezoid', got {area!r}")
+    hits, misses = _sides(checked(id_scores, "ID"), checked(ood_scores, "OOD"), positive)
+    thresholds = np.unique(hits)[::-1]
+    found = len(hits) - np.searchsorted(np.sort(hits), thresholds, side="left")
+    false = len(misses) - np.searchsorted(np.sort(misses), thresholds, side="left")
+    if area == "average_precision":
+        return float(np.diff(found / len(hits), prepend=0.0) @ (found / (found + false)))
+    return _trapezoid(hits, misses)
 
 
 def hits_needed(n: int, tpr: float) -> int:
@@ -188,6 +213,61 @@ class FPRAtTPRIDPositive(FPRAtTPR):
     positive: Literal["ood", "id"] = "id"
 
 
+@dataclass(frozen=True)
+class AUPROut:
+    """AUPR with OOD as the positive class, as average precision or trapezoid.
+
+    The analytic interval is Boyd, Eng & Page's (2013) on the logit scale, with the number of positives as n.
+
+    >>> print(AUPROut()(np.arange(100.0), np.arange(50.0, 150.0), draws=None))
+    0.8857 [0.8071, 0.9348] (n=200; ood positive, 50.0% of all; average precision; logit 95%)
+    """
+
+    area: Literal["average_precision", "trapezoid"] = "average_precision"
+    interval: Literal["analytic", "bootstrap"] = "analytic"
+
+    needs = "scores"
+    higher_is_better = True
+    version: ClassVar[int] = 1
+    positive: ClassVar[Positive] = "ood"
+
+    def __call__(self, id_scores: Array, ood_scores: Array, *, draws: Draws | None) -> Estimate:
+        """Scores `[n]`, `[m]`, larger = more OOD -> the AUPR."""
+        first, second = checked(id_scores, "ID"), checked(ood_scores, "OOD")
+        n, positives = len(first) + len(second), len(second) if self.positive == "ood" else len(first)
+        words = f"{self.positive} positive, {positives / n:.1%} of all; {self.area.replace('_', ' ')}"
+        words += infinite(first, second)
+        if self.interval == "bootstrap":
+            return resampled(lambda a, b: aupr(a, b, self.positive, self.area), first, second, words, draws)
+        value = aupr(first, second, self.positive, self.area)
+        low, high = logit_interval(value, positives)
+        return Estimate(value, low, high, f"{words}; logit {LEVEL:.0%}", n)
+
+
+@dataclass(frozen=True)
+class AUPRIn(AUPROut):
+    """AUPR with ID as the positive class; else as AUPROut."""
+
+    positive: ClassVar[Positive] = "id"
+
+
+def logit_interval(value: float, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """The interval of a proportion-like value of n positives on the logit scale; at 0 or 1 the exact binomial one.
+
+    >>> low, high = logit_interval(0.9, 100)
+    >>> round(low, 4), round(high, 4)
+    (0.824, 0.9453)
+    """
+    if not 0 < value < 1:
+        q = ((1 - level) / 2) ** (1 / n)
+        return value * q, value * q + 1 - q
+    centre, half = (
+        math.log(value / (1 - value)),
+        NormalDist().inv_cdf((1 + level) / 2) / math.sqrt(n * value * (1 - value)),
+    )
+    return 1 / (1 + math.exp(half - centre)), 1 / (1 + math.exp(-half - centre))
+
+
 def resampled(statistic: object, first: Float64, second: Float64, convention: str, draws: Draws | None) -> Estimate:
     """`statistic(id, ood)` with a percentile bootstrap interval: ID rows from `draws`, OOD rows from `draws.other`."""
     assert callable(statistic)
@@ -197,6 +277,16 @@ def resampled(statistic: object, first: Float64, second: Float64, convention: st
     replicates = np.array([statistic(first[a], second[b]) for a, b in pairs])
     estimate = draws.estimate(statistic(first, second), replicates, convention)
     return Estimate(estimate.value, estimate.low, estimate.high, estimate.convention, len(first) + len(second))
+
+
+def _trapezoid(hits: Float64, misses: Float64) -> float:
+    """Trapezoid over every distinct score of either side, highest first, from (0, 1)."""
+    thresholds = np.unique(np.concatenate([hits, misses]))[::-1]
+    found = len(hits) - np.searchsorted(np.sort(hits), thresholds, side="left")
+    false = len(misses) - np.searchsorted(np.sort(misses), thresholds, side="left")
+    recall = np.concatenate([[0.0], found / len(hits)])
+    precision = np.concatenate([[1.0], found / (found + false)])
+    return float(np.trapezoid(precision, recall))
 
 
 def _sides(first: Float64, second: Float64, positive: Positive) -> tuple[Float64, Float64]:
