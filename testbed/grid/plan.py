@@ -62,6 +62,7 @@ class Plan:
     files: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     keep: str = "outputs"
+    file: str = ""
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -81,6 +82,7 @@ class Plan:
             {
                 "schema_version": PLAN_VERSION,
                 "name": self.name,
+                "file": self.file,
                 "provenance": provenance,
                 "grid": self.grid,
                 "notes": self.notes,

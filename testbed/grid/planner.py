@@ -48,6 +48,7 @@ def make_plan(resolved: Resolved) -> Plan:
         jobs.files,
         resolved.notes,
         grid.keep,
+        resolved.file,
     )
 
 
