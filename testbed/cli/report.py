@@ -42,7 +42,7 @@ def report(
         from testbed.cli.console import console
         from testbed.report.terminal import show
 
-        show(found, console())
+        show(found, console(), brief=False)
     elif table is Format.markdown:
         from testbed.report.markdown import markdown
 

@@ -42,7 +42,7 @@ def curve() -> Spec:
     One legend stands above all curves of a section, so that the charts have none of their own.
     """
     series: Spec = {
-        "x": _quantity("x", None, nice=False),
+        "x": _quantity("x", None, nice=False) | {"axis": {"tickCount": 6, "format": "~g", "labelOverlap": "greedy"}},
         "color": {"field": "colour", "type": "nominal", "legend": None},
     }
     dash: Spec = {"strokeDash": {"field": "dash", "type": "nominal", "legend": None}}

@@ -33,7 +33,7 @@ def payload(run: Run, live: bool = False) -> dict[str, Any]:
     return {
         "name": run.name,
         "live": live,
-        "rows": columns([{**row, **labels(row)} for row in run.rows], (*RESULTS, "label", "over")),
+        "rows": columns([{**row, **labels(row)} for row in run.rows], (*RESULTS, "label", "over", "family")),
         "reliability": reliability(run),
         "scores": {"charts": charts, "left_out": left_out},
         "images": images(run.folder / "images"),
@@ -47,8 +47,22 @@ def payload(run: Run, live: bool = False) -> dict[str, Any]:
 
 
 def labels(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands for a row's condition and OOD set wherever the page names them."""
-    return {"label": condition_label(row), "over": ood_label(row) if row.get("ood_set") is not None else None}
+    """What stands for a row's condition and OOD set wherever the page names them, and the curve it is a point of."""
+    over = ood_label(row) if row.get("ood_set") is not None else None
+    return {"label": condition_label(row), "over": over, "family": family(row)}
+
+
+def family(row: Mapping[str, Any]) -> str:
+    """All that a condition has in common with those that differ only in severity or eps.
+
+    >>> steps = '[{"eps":%s,"steps":40,"use":"pgd"}]'
+    >>> one, two = ({"condition": "pgd", "norm": "linf", "params": steps % eps} for eps in (0.1, 0.2))
+    >>> family(one) == family(two)
+    True
+    """
+    steps = json.loads(row.get("params") or "[]")
+    kept = [{name: v for name, v in step.items() if name not in ("eps", "severity")} for step in steps]
+    return json.dumps([row["condition"], row.get("norm"), row.get("victim"), kept], sort_keys=True)
 
 
 def columns(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
@@ -134,5 +148,6 @@ def read_events(path: Path) -> list[dict[str, Any]]:
 
 def commands(plan: Mapping[str, Any]) -> dict[str, str]:
     """What redoes a number and what explains it, ready for the digest to be appended."""
-    grid = shlex.quote(str(plan.get("file") or "GRID"))
+    file = str(plan.get("file") or "")
+    grid = shlex.quote(file) if file.endswith((".yaml", ".yml")) else "GRID"
     return {"redo": f"testbed run {grid} --redo", "explain": f"testbed plan {grid} --explain"}

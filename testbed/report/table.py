@@ -71,6 +71,21 @@ class Table:
         """The columns of one metric."""
         return replace(self, title=f"{self.title}: {metric}", columns=tuple(c for c in self.columns if c[1] == metric))
 
+    def long(self) -> Table:
+        """The same cells with conditions (or OOD sets) down as well, and only metrics across."""
+        at = len(self.stub) if "condition" in self.stub else 1
+        name = "OOD set" if "condition" in self.stub else "condition"
+        cells = {((*r[:at], over, *r[at:]), ("", metric)): cell for (r, (over, metric)), cell in self.cells.items()}
+        overs = list(dict.fromkeys(over for over, _ in self.columns))
+        place = {row: i for i, row in enumerate(self.rows)}
+        firsts = list(dict.fromkeys(row[:at] for row in self.rows))
+        order = sorted(
+            {row for row, _ in cells},
+            key=lambda r: (firsts.index(r[:at]), overs.index(r[at]), place[(*r[:at], *r[at + 1 :])]),
+        )
+        stub = (*self.stub[:at], name, *self.stub[at:])
+        return replace(self, stub=stub, rows=tuple(order), columns=tuple(("", m) for m in self.metrics), cells=cells)
+
     def get(self, row: tuple[str, ...], column: tuple[str, str]) -> Number | None:
         """The cell, None where the grid has none."""
         return self.cells.get((row, column))
@@ -107,8 +122,7 @@ def tables(rows: Iterable[Row]) -> list[Table]:
 
 def pivot(rows: Sequence[Row], protocol: str, dataset: str, detection: bool) -> Table:
     """One table of rows that share protocol and data set."""
-    always, sometimes = DETECTION if detection else QUALITY
-    stub = always + tuple(name for name in sometimes if len({row.get(name) for row in rows} - {None, ""}) > 1)
+    stub = _stub(rows, *(DETECTION if detection else QUALITY))
     several = _several_conventions(rows)
     cells: dict[tuple[tuple[str, ...], tuple[str, str]], Number] = {}
     order = _condition_order(rows)
@@ -170,6 +184,25 @@ def shown(cell: Number) -> str:
 def interval(cell: Number) -> str:
     """`[low, high]`, empty where the cell has none."""
     return "" if cell.low is None or cell.high is None else f"[{spell(cell.low)}, {spell(cell.high)}]"
+
+
+def _stub(rows: Sequence[Row], always: tuple[str, ...], sometimes: tuple[str, ...]) -> tuple[str, ...]:
+    """The label columns: those that always stand, and those without which two rows would stand in one place."""
+    stub = always
+    for name in sometimes:
+        places: dict[tuple[Any, ...], set[Any]] = {}
+        for row in rows:
+            here = (
+                condition_label(row),
+                row.get("ood_set"),
+                row.get("ood_condition"),
+                row["metric"],
+                row.get("convention"),
+            )
+            places.setdefault((*here, *(row.get(label) for label in stub)), set()).add(row.get(name))
+        if any(len(values) > 1 for values in places.values()):
+            stub = (*stub, name)
+    return stub
 
 
 def _several_conventions(rows: Sequence[Row]) -> set[str]:

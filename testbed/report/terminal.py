@@ -1,7 +1,8 @@
 """The result table on a terminal, wide or narrow.
 
-Where all columns fit, one table holds them; where they do not, each metric has its own, cut into panels that fit, with
-the interval below its value. Below 60 columns the labels share one column. A label is not repeated down a column.
+Conditions stand across or go down, and an interval stands beside its value or below it, whichever takes fewer lines in
+this window; columns that do not fit go into panels below each other. Below 60 columns the labels share one column. A
+label is not repeated down a column.
 """
 
 from __future__ import annotations
@@ -15,51 +16,80 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from testbed.report.load import Run
-from testbed.report.table import Number, Table, interval, shown, tables
+from testbed.report.table import NOT_SHOWN, Number, Row, Table, interval, shown, tables
 
 #: Characters between two columns.
 GAP = 2
 NARROW = 60
 
+#: Numbers from which on `show` is brief.
+MANY = 400
+
 Column = tuple[str, str]
 
 
-def show(run: Run, console: Console) -> None:
-    """Print the tables of a run, its conventions and the reasons of its failed cells."""
-    found = tables(run.rows)
-    if not found:
+def show(run: Run, console: Console, *, brief: bool = True) -> None:
+    """Print the tables of a run, its conventions and the reasons of its failed cells.
+
+    brief  of a run with many rows only a part is printed, and the last line says which and how to see all of it
+    """
+    rows = [row for row in run.rows if row["metric"] not in NOT_SHOWN]
+    chosen = shortened(rows) if brief and len(rows) > MANY else rows
+    if not chosen:
         console.print(f"{run.name}: no result yet", markup=False)
-    for table in found:
+    for table in tables(chosen):
         console.print(render(table, console.width))
+    if len(chosen) < len(rows):
+        what = "the first calibrator everywhere, every calibrator on clean data, detection on clean data"
+        more = f"testbed report {run.folder} --table terminal"
+        console.print(f"{len(chosen)} of {len(rows)} numbers: {what}. All: {more}", markup=False)
+
+
+def shortened(rows: Sequence[Row]) -> list[Row]:
+    """The rows that say most: see the last line of `show`."""
+    first = {row.get("calibrator") for row in rows[:1]} | {None}
+    clean = [row.get("kind") == "clean" for row in rows]
+    detection = [row.get("ood_set") is not None for row in rows]
+    plain = [row.get("calibrator") in first for row in rows]
+    keep = [(c and p) if d else (c or p) for c, d, p in zip(clean, detection, plain, strict=True)]
+    return [row for row, kept in zip(rows, keep, strict=True) if kept]
 
 
 def render(table: Table, width: int) -> Group:
-    """The table for a window `width` characters wide."""
+    """The table for a window `width` characters wide, in the layout that takes the fewest lines."""
+    layouts = [(t, stacked) for t in (table, table.long()) for stacked in (False, True)]
+    whole, stacked = min(layouts, key=lambda layout: _lines(layout[0], layout[1], width))
     parts: list[RenderableType] = [Text(table.title, style="bold")]
-    whole = _stub_width(table, width) + sum(_column_width(table, c, stacked=False) for c in table.columns)
-    if whole <= width:
-        parts.append(_panel(table, table.columns, width, stacked=False))
-    else:
-        for metric in table.metrics:
-            one = table.only(metric)
-            parts += [_panel(one, columns, width, stacked=True) for columns in panels(one, width)]
+    parts += [_panel(whole, columns, width, stacked=stacked) for columns in panels(whole, width, stacked)]
     parts += [Text(note, style="dim") for note in table.notes()]
     parts += [Text(f"no value for {reason}", style="red") for reason in table.failures()]
     return Group(*parts, Text())
 
 
-def panels(table: Table, width: int) -> list[tuple[Column, ...]]:
-    """The columns in runs that fit into `width`, at least one each."""
+def panels(table: Table, width: int, stacked: bool) -> list[tuple[Column, ...]]:
+    """The columns in runs that fit into `width`, at least one each; metric by metric where one run is not enough."""
+    needs = {column: _column_width(table, column, stacked=stacked) for column in table.columns}
+    room = width - _stub_width(table, width)
+    if sum(needs.values()) <= room:
+        return [table.columns]
     found: list[list[Column]] = []
     left = 0
-    for column in table.columns:
-        need = _column_width(table, column, stacked=True)
-        if not found or need > left:
+    for column in sorted(table.columns, key=lambda column: table.metrics.index(column[1])):
+        if not found or needs[column] > left:
             found.append([])
-            left = width - _stub_width(table, width)
+            left = room
         found[-1].append(column)
-        left -= need
+        left -= needs[column]
     return [tuple(columns) for columns in found]
+
+
+def _lines(table: Table, stacked: bool, width: int) -> int:
+    """How many lines a layout takes; a column wider than the window makes it unusable."""
+    room = width - _stub_width(table, width)
+    if any(_column_width(table, column, stacked=stacked) > room + GAP for column in table.columns):
+        return 10**9 + (0 if stacked else 1)
+    a_row = max(1 + stacked, len(table.stub) if width < NARROW else 1)
+    return len(panels(table, width, stacked)) * (len(table.rows) * a_row + 4)
 
 
 def _panel(table: Table, columns: Sequence[Column], width: int, *, stacked: bool) -> Padding:
@@ -70,7 +100,7 @@ def _panel(table: Table, columns: Sequence[Column], width: int, *, stacked: bool
     for name in names:
         panel.add_column(Text(name), overflow="fold", vertical="top")
     for over, metric in columns:
-        panel.add_column(Text(f"{over}\n{metric}"), justify="right", no_wrap=True)
+        panel.add_column(Text(f"{over}\n{metric}".strip()), justify="right", no_wrap=True)
     above: tuple[str, ...] = ()
     for row in table.rows:
         labels = _unrepeated(row, above) if len(names) > 1 else ["\n".join(row)]

@@ -15,7 +15,7 @@ WIDTHS = (220, 120, 80, 50, 40)
 
 def printed(run, width: int) -> str:
     console = Console(file=io.StringIO(), width=width)
-    terminal.show(run, console)
+    terminal.show(run, console, brief=False)
     return console.file.getvalue()
 
 
@@ -92,3 +92,29 @@ def test_latex_head_spans_conditions(run) -> None:
     detection = tables(run.rows)[1]
     text = latex.render(detection)
     assert r"\multicolumn{2}{c}{scrambled-patches}" in text and r"\cmidrule(lr){4-5} \cmidrule(lr){6-7}" in text
+
+
+def test_a_run_of_many_numbers_is_shortened_and_says_so(run, monkeypatch) -> None:
+    monkeypatch.setattr(terminal, "MANY", 100)
+    console = Console(file=io.StringIO(), width=160)
+    terminal.show(run, console)
+    # 9 metrics rows of each model on clean data, 3 of each other condition, 8 numbers of detection on clean data
+    assert f"{2 * (9 + 6 * 3 + 8)} of 230 numbers" in console.file.getvalue()
+    assert "fog s3" in console.file.getvalue() and "--table terminal" in console.file.getvalue()
+
+
+def test_conditions_go_down_where_that_is_shorter(run) -> None:
+    (quality, _) = tables(run.rows)
+    long = quality.long()
+    assert long.stub == ("model", "condition", "calibrator") and long.columns == (
+        ("", "accuracy"),
+        ("", "ece"),
+        ("", "nll"),
+    )
+    assert long.rows[:4] == (
+        ("standard", "clean", "none"),
+        ("standard", "clean", "temperature"),
+        ("standard", "clean", "isotonic"),
+        ("standard", "fog s1", "none"),
+    )
+    assert set(long.cells.values()) == set(quality.cells.values())

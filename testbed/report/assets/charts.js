@@ -47,19 +47,19 @@ function card(title, subtitle, name, values, adjust) {
   return h("figure", { class: "card" }, h("figcaption", {}, h("strong", {}, title), subtitle ? h("span", {}, subtitle) : null), holder);
 }
 
-// Curves over what grows: for each family of conditions its points by severity or eps, clean standing at 0.
+// Curves over what grows: for each family of conditions its points by eps or severity, clean standing at 0.
 function families(rows) {
   const clean = rows.filter((row) => row.kind === "clean");
-  const found = groups(rows.filter((row) => present(row.eps) || present(row.severity)), (row) => [row.condition, row.norm, row.victim, row.params && grows(row) === "eps" ? row.params : null].filter(present).join("\u0000"));
+  const found = groups(rows.filter((row) => present(row.eps) || present(row.severity)), (row) => row.family);
   return [...found.values()].map((points) => {
-    const by = distinct(points.map((row) => row.eps).filter(present)).length ? "eps" : "severity";
+    const values = (name) => distinct(points.map((row) => row[name]).filter(present)).length;
+    const by = values("eps") > 1 || !values("severity") ? "eps" : "severity";
     const first = points[0];
-    const victim = present(first.victim) && first.victim !== "model" ? ` vs ${first.victim}` : "";
-    return { name: `${first.condition}${victim}`, by: by === "eps" ? `eps (${first.norm || "?"})` : "severity", points: [...clean.map((row) => ({ row, x: 0 })), ...points.map((row) => ({ row, x: row[by] }))] };
-  });
+    const victim = present(first.victim) && first.victim !== "model" ? ` on ${first.victim}` : "";
+    return { name: `${first.condition}${victim}`, by: by === "eps" ? `eps (${first.norm || "?"})` : "severity", length: values(by),
+      points: [...clean.map((row) => ({ row, x: 0 })), ...points.map((row) => ({ row, x: row[by] }))] };
+  }).filter((family) => family.length > 1);
 }
-
-const grows = (row) => (present(row.eps) ? "eps" : "severity");
 
 const DASHES = [[1, 0], [6, 4], [2, 3], [8, 3, 2, 3], [12, 4], [4, 8]];
 

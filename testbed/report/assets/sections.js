@@ -54,8 +54,8 @@ function curves(rows) {
 function reliabilityDiagrams(rows, dataset) {
   const entries = DATA.reliability.filter((entry) => entry.dataset === dataset);
   if (!entries.length) return null;
-  const models = distinct(entries.map((entry) => entry.model));
-  return section("reliability", "Reliability", "Points are the accuracy of 15 equal-width bins at their mean confidence, with 95 % Wilson intervals; grey is the share of examples in a bin; on the dashed line confidence is right.", (state, redraw) => {
+  const models = distinct(rows.map((row) => row.model)).filter((model) => entries.some((entry) => entry.model === model));
+  return section("reliability", "Reliability", "Points are the accuracy of 15 equal-width bins at their mean confidence, with 95 % Wilson intervals; grey is the share of examples in a bin; on the dashed line confidence is right. Right or wrong is that of the uncalibrated prediction.", (state, redraw) => {
     const model = state.model ?? models[0];
     const own = entries.filter((entry) => entry.model === model);
     const order = conditionOrder(rows).filter((name) => own.some((entry) => entry.condition === name));
@@ -76,7 +76,8 @@ function reliabilityDiagrams(rows, dataset) {
 
 function strip(rows) {
   const { rows: images, files, left_out: left } = DATA.images;
-  const own = images.filter((image) => !present(image.dataset) || rows.some((row) => row.dataset === image.dataset));
+  const here = (image) => !present(image.dataset) || rows.some((row) => row.dataset === image.dataset);
+  const own = images.filter((image) => image.clean !== image.perturbed && here(image));
   if (!own.length) return null;
   const models = distinct(own.map((image) => image.model));
   const picture = (name, words) => h("img", { src: files[name], alt: words, loading: "lazy" });
@@ -101,19 +102,21 @@ function detectionMap(rows) {
   const found = rows.filter(detection);
   if (!found.length) return null;
   const metrics = metricsOf(found);
-  const conditions = conditionOrder(found);
-  const sets = [...groups(found, (row) => row.over)].sort((a, b) => text(a[1][0].group).localeCompare(text(b[1][0].group))).map(([name]) => name);
+  const [conditions, calibrators] = [conditionOrder(found), distinct(found.map((row) => row.calibrator))];
+  const sets = distinct(found.map((row) => row.over));
   return section("detection", "Out-of-distribution detection", "Detector down, OOD set across, with intervals. Scores are larger for more out-of-distribution; OOD is the positive class unless the convention says otherwise.", (state, redraw) => {
     const metric = state.metric ?? prefer(metrics, "auroc");
     const condition = state.condition ?? conditions[0];
-    const shown = found.filter((row) => row.metric === metric && row.label === condition);
+    const calibrator = state.calibrator === undefined ? prefer(calibrators, "none") : state.calibrator;
+    const shown = found.filter((row) => row.metric === metric && row.label === condition && (calibrator === null || row.calibrator === calibrator));
     const conventions = distinct(shown.map((row) => row.convention).filter(present));
     const convention = conventions.includes(state.convention) ? state.convention : conventions[0];
     const kept = conventions.length > 1 ? shown.filter((row) => row.convention === convention) : shown;
     return [
       h("div", { class: "controls" }, choice("metric", metrics, metric, (value) => redraw({ metric: value })),
         conventions.length > 1 ? choice("convention", conventions, convention, (value) => redraw({ convention: value })) : h("span", { class: "count" }, text(convention)),
-        choice("in-distribution set", conditions, condition, (value) => redraw({ condition: value }))),
+        choice("in-distribution set", conditions, condition, (value) => redraw({ condition: value })),
+        calibrators.length > 1 ? choice("calibrator", [[null, "all"], ...calibrators.map((name) => [name, name])], calibrator, (value) => redraw({ calibrator: value })) : null),
       heatTable(kept, stubOf(kept, ...DETECTION_STUB), (row) => row.over, sets),
     ];
   });
@@ -167,6 +170,6 @@ function scoreCharts(dataset) {
 function audits(rows) {
   const found = rows.filter((row) => row.metric === "audit");
   if (!found.length) return null;
-  return section("audits", "Audits of attacks", "What speaks against a robust number: gradient masking, no convergence, a black box beating the white box, zero or NaN gradients. A number with a failed audit is an upper bound.", () => [
-    heatTable(found, stubOf(found, ["model"], ["variant", "train_seed", "seed"]), (row) => row.label, conditionOrder(found))]);
+  return section("audits", "Audits of attacks", "What speaks against a robust number, each check with the value at which it passes. Where one fails, the numbers under that attack may be too good.", () => [
+    heatTable(found, stubOf(found, ["model", "convention"], ["variant", "train_seed", "seed"]), (row) => row.label, conditionOrder(found))]);
 }

@@ -26,12 +26,18 @@ function detail(row) {
 function numberCell(row, tint) {
   const open = () => detail(row);
   const properties = {
-    class: pending(row) ? "number pending" : failed(row) ? "number failed" : "number", tabindex: 0, role: "button", title: `${tip(row)}\ndigest ${row.digest}`,
+    class: pending(row) ? "number pending" : failed(row) ? "number failed" : text(row.flags).startsWith("fail") ? "number warned" : "number", tabindex: 0, role: "button", title: `${tip(row)}\ndigest ${row.digest}`,
     on: { click: open, keydown: (event) => { if (event.key === "Enter") open(); } },
   };
   if (failed(row)) return h("td", properties, text(row.status));
   if (tint !== undefined) properties.style = { "--tint": String(Math.round(tint * 45)) + "%" };
   return h("td", properties, h("span", { class: "value" }, spell(row.value), doubted(row) ? " †" : ""), h("span", { class: "between" }, interval(row)));
+}
+
+// The group (near, far) of the OOD set that heads a column.
+function groupOf(rows, over, name) {
+  const first = rows.find((row) => over(row) === name);
+  return detection(first) && present(first.group) ? h("span", { class: "between" }, first.group) : null;
 }
 
 // Rows by `stub` columns, columns by `over`; shading grows with the value.
@@ -46,14 +52,18 @@ function heatTable(rows, stub, over, order) {
       const row = line.find((candidate) => over(candidate) === head);
       return row ? numberCell(row, high > low ? (row.value - low) / (high - low) : 0) : h("td", { class: "absent" }, "");
     })));
-  const head = h("tr", {}, stub.map((name) => h("th", { scope: "col" }, name)), heads.map((name) => h("th", { scope: "col", class: "over" }, name)));
+  const head = h("tr", {}, stub.map((name) => h("th", { scope: "col" }, name)), heads.map((name) => h("th", { scope: "col", class: "over" }, name, groupOf(rows, over, name))));
   const doubts = rows.some(doubted) ? h("p", { class: "note" }, "† an audit of this attack failed, so the number may be too good; the flags are in its details.") : "";
   return h("div", {}, h("div", { class: "scroll" }, h("table", { class: "heat" }, h("thead", {}, head), h("tbody", {}, body))), doubts);
 }
 
-// Label columns that say something: the given ones, and of the others those with more than one value.
+// Label columns: the given ones, and of the others those without which two rows would stand in one place.
 function stubOf(rows, always, sometimes) {
-  return [...always, ...sometimes.filter((name) => distinct(rows.map((row) => row[name]).filter(present)).length > 1)];
+  const place = (row, names) => [...names, "label", "over", "metric"].map((name) => text(row[name])).join("\u0000");
+  return sometimes.reduce((stub, name) => {
+    const values = groups(rows, (row) => place(row, stub));
+    return [...values.values()].some((list) => distinct(list.map((row) => row[name])).length > 1) ? [...stub, name] : stub;
+  }, always);
 }
 
 const PAGE = 100;
