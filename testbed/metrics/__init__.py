@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from testbed.metrics.calibration_error import classwise_ece as classwise_ece
     from testbed.metrics.calibration_error import ece as ece
     from testbed.metrics.calibration_error import mce as mce
+    from testbed.metrics.comparison import compare as compare
+    from testbed.metrics.comparison import flips as flips
+    from testbed.metrics.comparison import holm as holm
+    from testbed.metrics.comparison import mcnemar as mcnemar
+    from testbed.metrics.comparison import silent_regressions as silent_regressions
     from testbed.metrics.cumulative import ks_error as ks_error
     from testbed.metrics.cumulative import ks_test as ks_test
     from testbed.metrics.cumulative import kuiper_error as kuiper_error
@@ -27,6 +32,10 @@ if TYPE_CHECKING:
     from testbed.metrics.decomposition import brier_decomposition as brier_decomposition
     from testbed.metrics.decomposition import brier_split as brier_split
     from testbed.metrics.decomposition import loss_split as loss_split
+    from testbed.metrics.drift import alarm_quality as alarm_quality
+    from testbed.metrics.drift import ks_drift as ks_drift
+    from testbed.metrics.drift import label_drift as label_drift
+    from testbed.metrics.drift import mmd_drift as mmd_drift
     from testbed.metrics.estimate import Estimate as Estimate
     from testbed.metrics.failure import augrc as augrc
     from testbed.metrics.failure import aurc as aurc
@@ -48,11 +57,18 @@ if TYPE_CHECKING:
     from testbed.metrics.scores import nll as nll
     from testbed.metrics.scores import rbs as rbs
     from testbed.metrics.scores import wilson as wilson
+    from testbed.metrics.selection import pareto as pareto
+    from testbed.metrics.selection import probability_best as probability_best
     from testbed.metrics.sets import coverage as coverage
     from testbed.metrics.sets import coverage_by_size as coverage_by_size
     from testbed.metrics.sets import set_size as set_size
+    from testbed.metrics.slices import by_slice as by_slice
     from testbed.metrics.smooth import smooth_ece as smooth_ece
     from testbed.metrics.tcal import tcal_test as tcal_test
+    from testbed.metrics.unlabelled import average_confidence as average_confidence
+    from testbed.metrics.unlabelled import average_thresholded_confidence as average_thresholded_confidence
+    from testbed.metrics.unlabelled import difference_of_confidences as difference_of_confidences
+    from testbed.metrics.unlabelled import disagreement_accuracy as disagreement_accuracy
 
 #: Module -> the public names it is home to. No module has the name of a function, so none can shadow one.
 _HOMES = {
@@ -66,6 +82,16 @@ _HOMES = {
     "tcal": ("tcal_test",),
     "decomposition": ("brier_decomposition", "brier_split", "loss_split"),
     "sets": ("coverage", "coverage_by_size", "set_size"),
+    "unlabelled": (
+        "average_confidence",
+        "average_thresholded_confidence",
+        "difference_of_confidences",
+        "disagreement_accuracy",
+    ),
+    "comparison": ("compare", "flips", "holm", "mcnemar", "silent_regressions"),
+    "drift": ("alarm_quality", "ks_drift", "label_drift", "mmd_drift"),
+    "selection": ("pareto", "probability_best"),
+    "slices": ("by_slice",),
     "scores": ("accuracy", "nll", "brier", "rbs", "wilson"),
     "ood": ("auroc", "fpr_at_tpr", "aupr"),
     "openset": ("autc", "detection_error", "failure_view", "mean_auroc", "oscr", "over_seeds"),

@@ -46,7 +46,7 @@ def ece(p: Any, y: Any, bins: int = 15, convention: Convention = "guo") -> float
     0.275
     """
     values, hits, _ = binning.scored(*probabilities(p, y, "ece"), convention)
-    return _gap(values - hits, binning.equal_width(values, bins, convention))
+    return binned_gap(values - hits, binning.equal_width(values, bins, convention))
 
 
 def mce(p: Any, y: Any, bins: int = 15, convention: Convention = "guo") -> float:
@@ -68,7 +68,7 @@ def adaptive_ece(p: Any, y: Any, bins: int = 15) -> float:
     0.15
     """
     values, hits = top_label(*probabilities(p, y, "adaptive_ece"))
-    return _gap(values - hits, binning.equal_mass(values, bins))
+    return binned_gap(values - hits, binning.equal_mass(values, bins))
 
 
 def classwise_ece(
@@ -83,7 +83,7 @@ def classwise_ece(
     0.275
     """
     probs, labels = probabilities(p, y, "classwise_ece")
-    errors = np.array([_gap(gap, index) for gap, index in _classes(probs, labels, bins, mass)])
+    errors = np.array([binned_gap(gap, index) for gap, index in _classes(probs, labels, bins, mass)])
     return float(errors.mean() if over == "mean" else errors.sum())
 
 
@@ -101,7 +101,7 @@ class Ece(ProbabilityMetric):
         values, hits, what = binning.scored(*probabilities(probs, labels, "ece"), self.convention)
         index = binning.equal_width(values, self.bins, self.convention)
         name = f"{self.convention}, {self.bins} bins of equal width, {what}"
-        return Measured(_gap(values - hits, index), _gap_draws(values - hits, index, draws), name)
+        return Measured(binned_gap(values - hits, index), binned_gap_draws(values - hits, index, draws), name)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class AdaptiveEce(ProbabilityMetric):
         values, hits = top_label(*probabilities(probs, labels, "adaptive_ece"))
         index = binning.equal_mass(values, self.bins)
         name = f"{self.bins} bins of equal mass, ties together, top label"
-        return Measured(_gap(values - hits, index), _gap_draws(values - hits, index, draws), name)
+        return Measured(binned_gap(values - hits, index), binned_gap_draws(values - hits, index, draws), name)
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class ClasswiseEce(ProbabilityMetric):
         p, y = probabilities(probs, labels, "classwise_ece")
         total = np.zeros(draws.replicates)
         for gap, index in _classes(p, y, self.bins, self.mass):
-            total = total + _gap_draws(gap, index, draws)
+            total = total + binned_gap_draws(gap, index, draws)
         replicates = total / p.shape[1] if self.over == "mean" else total
         name = f"{self.over} over classes, {self.bins} bins of equal {'mass' if self.mass == 'equal' else 'width'}"
         return Measured(classwise_ece(p, y, self.bins, self.over, self.mass), replicates, name)
@@ -175,12 +175,12 @@ def _per_bin(gap: Float64, index: Ints) -> tuple[Float64, Float64]:
     return sums, np.bincount(index + 1, minlength=size)[1:].astype(np.float64)
 
 
-def _gap(gap: Float64, index: Ints) -> float:
-    """sum_b |sum of gaps in b| / n, which is the ECE of those bins."""
+def binned_gap(gap: Float64, index: Ints) -> float:
+    """sum_b |sum of gaps in b| / n, which is the ECE of gaps confidence - correctness `[n]` in bins `index` `[n]`."""
     return float(np.abs(_per_bin(gap, index)[0]).sum() / len(gap))
 
 
-def _gap_draws(gap: Float64, index: Ints, draws: Draws) -> Float64:
-    """`_gap` of each resample, bins held fixed."""
+def binned_gap_draws(gap: Float64, index: Ints, draws: Draws) -> Float64:
+    """`binned_gap` of each resample float64 `[replicates]`, bins held fixed."""
     (gaps,) = sums_by_bin(draws, index, gap)
     return np.asarray(np.abs(gaps).sum(axis=1) / len(gap))
