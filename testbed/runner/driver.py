@@ -168,7 +168,8 @@ class _Run:
         self.consumers = self._consumers(ancestors(jobs, self.wanted))
         self.plan()
         self.allowed = allowed_failures(options.max_failures, len(self.roles))
-        self.tell("planned", None, total=len(self.pending), cached=len(self.outcome.records))
+        counts = {"total": len(self.pending), "cached": len(self.outcome.records)}
+        self.listener(Event("planned", None, counts, tuple(self.pending)))
         if self.pending and not options.retry:
             self._keep_failures()
 

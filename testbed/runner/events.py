@@ -23,6 +23,8 @@ Name = Literal["planned", "started", "finished", "retried", "stopped", "ended"]
 class Event:
     """One thing that happened; `job` is None where it concerns the whole run.
 
+    digests  of the jobs to run, with "planned"; left out of the plain form, which may go to a log
+
     >>> Event("planned", None, {"total": 3, "cached": 1}).plain()
     {'event': 'planned', 'total': 3, 'cached': 1}
     """
@@ -30,6 +32,7 @@ class Event:
     name: Name
     job: Job | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
+    digests: tuple[str, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """The event as one JSON object."""

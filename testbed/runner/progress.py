@@ -62,6 +62,7 @@ class Tally:
         job = event.job
         if event.name == "planned":
             self.total, self.cached = event.fields["total"], event.fields["cached"]
+            self._cost = {digest: self._cost[digest] for digest in event.digests if digest in self._cost}
             self._begin = time.monotonic()
         elif event.name == "started" and job is not None:
             self.running[job.digest] = job.label or job.digest
@@ -77,18 +78,16 @@ class Tally:
             if event.fields["status"] in ("failed", "timeout", "skipped"):
                 self.bad[event.fields["status"]] += 1
 
-    def seconds_left(self, pending: Iterable[str] | None = None) -> float | None:
+    def seconds_left(self) -> float | None:
         """Guess of the seconds to go; None before the first job is finished."""
         elapsed, spent = time.monotonic() - self._begin, sum(self._spent.values())
         if not self.finished or not spent:
             return None
         mean = spent / sum(self._units.values())
         rate = {kind: self._spent[kind] / self._units[kind] for kind in self._units}
-        known = list(self._cost)
-        work = sum(self._cost[d] * rate.get(self._kind[d], mean) for d in known)
-        missing = self.total - self.finished - len(known)
-        if not known or missing < 0:  # costs unknown, or of jobs that need not run: go by numbers
-            work = spent / self.finished * (self.total - self.finished)
+        known = dict(self._cost)  # a copy: lines are printed from a thread of their own
+        work = sum(cost * rate.get(self._kind[digest], mean) for digest, cost in known.items())
+        work += spent / self.finished * max(0, self.total - self.finished - len(known))  # whose cost is not known
         return work * elapsed / spent
 
     def line(self) -> str:
@@ -98,7 +97,8 @@ class Tally:
         parts += [f"{self.cached} were there"] if self.cached else []
         parts += [f"{number} {status}" for status, number in sorted(self.bad.items())]
         parts += [f"{_spell(left)} left"] if left is not None and self.finished < self.total else []
-        parts += [f"running: {next(iter(self.running.values()))}"] if self.running else []
+        running = list(self.running.values())
+        parts += [f"running: {running[0]}"] if running else []
         return ", ".join(parts)
 
 
@@ -106,7 +106,7 @@ def _spell(seconds: float) -> str:
     """Seconds for people.
 
     >>> _spell(42.4), _spell(200), _spell(7300)
-    ('42 s', '3 min 20 s', '2 h 2 min')
+    ('42 s', '3 min 20 s', '2 h 1 min')
     """
     whole = round(seconds)
     if whole < 60:
@@ -125,12 +125,12 @@ def _complaint(event: Event) -> str | None:
 
 
 @contextmanager
-def _lines(tally: Tally, out: IO[str], every: float = LINE_SECONDS) -> Iterator[Listener]:
+def _lines(tally: Tally, out: IO[str]) -> Iterator[Listener]:
     """A line at the start, every 30 s while jobs run, and at the end."""
     over = threading.Event()
 
     def now_and_then() -> None:
-        while not over.wait(every):
+        while not over.wait(LINE_SECONDS):
             print(tally.line(), file=out, flush=True)
 
     def listener(event: Event) -> None:
