@@ -14,6 +14,9 @@ from torch import Tensor
 
 Name = Literal["ce", "margin", "dlr"]
 
+#: A loss bound to the labels of some rows: called with logits and the slice of those rows they belong to.
+Rows = Callable[[Tensor, slice], Tensor]
+
 
 def cross_entropy(z: Tensor, y: Tensor) -> Tensor:
     """-log softmax(z)_y."""
@@ -67,9 +70,14 @@ def by_name(name: str, z: Tensor, y: Tensor) -> Tensor:
     return {"ce": cross_entropy, "margin": margin, "dlr": dlr}[name](z, y)
 
 
-def towards(name: str, y: Tensor) -> Callable[[Tensor, slice], Tensor]:
+def towards(name: str, y: Tensor) -> Rows:
     """The loss called `name` as `Victim.gradient` takes it, for rows with labels y."""
     return lambda z, at: by_name(name, z, y[at])
+
+
+def towards_target(y: Tensor, t: Tensor) -> Rows:
+    """The targeted difference of logits ratio for rows with labels y and targets t."""
+    return lambda z, at: targeted_dlr(z, y[at], t[at])
 
 
 def ranked_targets(z: Tensor, y: Tensor, most: int) -> Tensor:

@@ -107,14 +107,25 @@ def _attack(attack: Attack, victim: Victim, data: _Set, seed: int) -> Found:
         )
         whole.first_step[at] = steps.long()
         for key, value in part.info.items():
-            info.setdefault(key, []).append((value, len(at)))
+            info.setdefault(key, []).append((_spread(value, at, len(data.x)), len(at)))
     return Found(whole.x, whole.first_step, whole.failed, {key: _merge(values) for key, values in info.items()})
 
 
+def _spread(value: Any, at: Tensor, n: int) -> Any:
+    """A value an example, laid out over the whole set with -1 where the attack was not asked; numbers as they are."""
+    if not isinstance(value, Tensor) or value.shape != at.shape:
+        return value
+    whole = torch.full((n,), -1, dtype=value.dtype, device=value.device)
+    whole[at] = value
+    return whole.cpu().numpy()
+
+
 def _merge(values: list[tuple[Any, int]]) -> Any:
-    """One slice's value as it is; numbers of several slices averaged with the slices' sizes."""
+    """One slice's value as it is; arrays joined, numbers averaged with the slices' sizes."""
     if len(values) == 1:
         return values[0][0]
+    if isinstance(values[0][0], np.ndarray):
+        return np.maximum.reduce([value for value, _ in values])
     total = sum(size for _, size in values)
     return sum(float(value) * size for value, size in values) / total
 

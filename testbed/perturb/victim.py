@@ -97,6 +97,10 @@ class Victim:
         part._rows = self._rows[rows.to(self._rows.device)]
         return part
 
+    def positions(self, rows: Tensor) -> Tensor:
+        """Where these rows of this part of the set are in `counts`."""
+        return self._rows[rows.to(self._rows.device)]
+
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -146,7 +150,7 @@ class Victim:
 
     def _where(self, rows: Tensor | None, size: int) -> Tensor | None:
         if rows is not None:
-            return self._rows[rows.to(self._rows.device)]
+            return self.positions(rows)
         return self._rows if size == len(self._rows) else None
 
     def _count(self, column: Tensor, rows: Tensor | None, size: int, which: Tensor | None = None) -> None:

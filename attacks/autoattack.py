@@ -1,0 +1,75 @@
+"""AutoAttack: a fixed cascade of parameter-free attacks, judged per example (Croce and Hein 2020).
+
+    standard  APGD-CE, APGD-T (9 targets), Square (5000 queries), FAB-T (9 targets)
+    rand      APGD-CE and APGD-DLR with gradients averaged over 20 draws, for models that draw random numbers
+
+An example leaves at its first fooled iterate; it is robust where every stage failed, so the result is the per-example
+worst case. Order does not change that, and Square comes before FAB-T because it is the cheaper of the two and finds
+more. Each stage starts from the clean image, with its own draws.
+
+The number of targets and the losses adapt to the number of classes: k - 1 targets at most; with three classes the
+targeted ratio divides by z_(1) - z_(3), with two both ratios are the plain logit difference.
+
+A standing example's image is, of the stages' highest-loss iterates, the one with the highest cross-entropy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from .apgd import APGD, APGDT, PAPER
+from .fab import FAB
+from .square import Square
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from testbed.perturb.attack import Found
+    from testbed.perturb.victim import Victim
+
+
+@dataclass(frozen=True)
+class AutoAttack:
+    """AutoAttack, cascade `standard` or `rand`.
+
+    judge       rand only: fresh draws whose mean prediction decides whether an example is fooled
+    exhaustive  spend the whole budget on every standing example; without it, runs of APGD-T (the first target
+                excepted), Square and FAB-T end where twice their recent pace would not take them to success
+    """
+
+    eps: float
+    norm: Literal["linf", "l2"] = "linf"
+    cascade: Literal["standard", "rand"] = "standard"
+    steps: int = 100
+    targets: int = 9
+    queries: int = 5000
+    eot: int = 20
+    judge: int = 20
+    exhaustive: bool = False
+    bounds: Any = (0.0, 1.0)
+
+    norms: ClassVar = ("linf", "l2")
+    kinds: ClassVar = ("image",)
+    streams: ClassVar = True
+    reference: ClassVar = PAPER
+
+    def stages(self) -> Iterator[tuple[str, Any]]:
+        """Name and attack of each stage, in order."""
+        ball = {"eps": self.eps, "norm": self.norm, "bounds": self.bounds}
+        if self.cascade == "rand":
+            yield "apgd-ce", APGD(**ball, steps=self.steps, eot=self.eot)
+            yield "apgd-dlr", APGD(**ball, steps=self.steps, eot=self.eot, loss="dlr")
+            return
+        yield "apgd-ce", APGD(**ball, steps=self.steps)
+        yield "apgd-t", APGDT(**ball, steps=self.steps, targets=self.targets, hopeless=not self.exhaustive)
+        yield "square", Square(**ball, queries=self.queries, hopeless=not self.exhaustive)
+        yield "fab-t", FAB(**ball, steps=self.steps, targets=self.targets, hopeless=not self.exhaustive)
+
+    def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
+        """x `[n c h w]` -> the attacked x; see `testbed.perturb.attack`."""
+        from .cascade import run
+
+        judge = self.judge if self.cascade == "rand" else 1
+        return run(self.stages(), model, x, y, rng, inside=(self.eps, self.norm), judge=judge)

@@ -1,0 +1,173 @@
+"""The walk of FAB-T towards one target class; see `fab`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from testbed.perturb.attack import Found
+from testbed.perturb.execution import limits
+from testbed.perturb.geometry import length
+from testbed.perturb.victim import Victim
+
+from .ascent import OPTIMISM
+from .hyperplane import step_onto
+from .losses import margin
+
+if TYPE_CHECKING:
+    from .fab import FAB
+
+
+#: Pace is looked at over this many steps.
+PACE = 10
+
+
+class Closest:
+    """Each example's closest fooled iterate; without one, the iterate nearest to being fooled."""
+
+    def __init__(self, x: Tensor, y: Tensor, eps: float | None, norm: str) -> None:
+        self.x, self.y, self.norm = x, y, norm
+        self.eps = float("-inf") if eps is None else eps
+        self.best, self.margin = x.clone(), torch.full((len(x),), float("-inf"), device=x.device)
+        self.distance = torch.full((len(x),), float("inf"), dtype=torch.float64, device=x.device)
+        self.first = torch.full((len(x),), -1, dtype=torch.long, device=x.device)
+        self.spent = 0
+
+    @property
+    def standing(self) -> Tensor:
+        """Examples without a fooled iterate inside the ball."""
+        return torch.nonzero(~(self.distance <= self.eps)).flatten()
+
+    def note(self, rows: Tensor, x: Tensor, evaluation: int) -> Tensor:
+        """Fooled iterates of these rows; their distances."""
+        distance = length(x - self.x[rows], self.norm)
+        closer = distance < self.distance[rows]
+        at = rows[closer]
+        self.best[at], self.distance[at], self.first[at] = x[closer], distance[closer], self.spent + evaluation
+        return distance
+
+    def offer(self, rows: Tensor, flat: Tensor, logits: Tensor) -> None:
+        """Last iterates that did not fool: they stand for examples that nothing has fooled."""
+        gap = margin(logits, self.y[rows])
+        better = self.distance[rows].isinf() & (gap > self.margin[rows])
+        at = rows[better]
+        self.best[at], self.margin[at] = flat[better].reshape(-1, *self.x.shape[1:]), gap[better]
+
+    def found(self) -> Found:
+        """What the attack returns; distances of the fooled ones are in the images."""
+        return Found(self.best, self.first, None)
+
+
+@dataclass
+class Walk:
+    """The rows still walking. `reach` is the closest fooled distance of this run, `mark` what it was PACE steps ago,
+    `crossed` whether the row has been over the boundary, `back` whether it has just been moved back."""
+
+    rows: Tensor
+    x0: Tensor
+    aim: Tensor
+    now: Tensor
+    reach: Tensor
+    mark: Tensor
+    crossed: Tensor
+    back: Tensor
+
+    def keep(self, which: Tensor) -> Walk:
+        """The rows that `which` marks."""
+        return Walk(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
+
+
+def walk(fab: FAB, model: Victim, closest: Closest, rows: Tensor, aim: Tensor) -> None:
+    """One run for these rows; leaves what it found in `closest`."""
+    x0 = closest.x[rows].flatten(1)
+    far = torch.full((len(rows),), float("inf"), dtype=torch.float64, device=x0.device)
+    no = torch.zeros_like(rows, dtype=torch.bool)
+    here = Walk(rows, x0, aim, x0.clone(), far, far, no, no.clone())
+    low, high = limits(fab.bounds, closest.x, closest.x.device)
+    if not isinstance(low, float):
+        low, high = (bound.expand_as(closest.x[:1]).flatten(1) for bound in (low, high))
+    for step in range(fab.steps):
+        if len(here.rows) == 0:
+            break
+        _test(fab, model, closest, here, step)
+        gradient, f = _linearise(fab, model, closest, here, step)
+        m = len(here.rows)
+        both = step_onto(
+            torch.cat([here.now, here.x0]),
+            torch.cat([gradient, gradient]),
+            _offsets(here, gradient, f),
+            fab.norm,
+            low,
+            high,
+        )
+        first, second = both[:m], both[m:]
+        a1, a2 = length(first, fab.norm), length(second, fab.norm)
+        share = (a1 / (a1 + a2).clamp_min(1e-30)).clamp_max(fab.alpha_max).float()[:, None]
+        moved = (1 - share) * (here.now + fab.eta * first) + share * (here.x0 + fab.eta * second)
+        here.now = torch.clamp(moved, low, high)
+        here = _settle(fab, closest, here, step + 1)
+    _test(fab, model, closest, here, fab.steps, last=True)
+    closest.spent += 2 * fab.steps
+
+
+def _offsets(here: Walk, gradient: Tensor, f: Tensor) -> Tensor:
+    """b of both hyperplane problems: from x_k it is -f, from x_0 it is -f + grad f . (x_k - x_0)."""
+    shift = torch.linalg.vecdot(gradient, here.now - here.x0)
+    return torch.cat([-f, shift - f])
+
+
+def _linearise(fab: FAB, model: Victim, closest: Closest, here: Walk, step: int) -> tuple[Tensor, Tensor]:
+    """Gradient `[m d]` and value `[m]` of f at x_k. Rows found fooled only now go back and are evaluated once more."""
+    gradient, f, fooled = _gradient(model, closest, here.now, here.rows, here.aim)
+    fooled &= ~here.back
+    if step > 0 and bool(fooled.any()):
+        at = torch.nonzero(fooled).flatten()
+        _go_back(fab, closest, here, at, step)
+        gradient[at], f[at], _ = _gradient(model, closest, here.now[at], here.rows[at], here.aim[at])
+    here.back = torch.zeros_like(here.back)
+    return gradient, f
+
+
+def _gradient(model: Victim, closest: Closest, now: Tensor, rows: Tensor, aim: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    y = closest.y[rows]
+
+    def difference(z: Tensor, at: slice) -> Tensor:
+        return (z.gather(1, aim[at, None]) - z.gather(1, y[at, None])).squeeze(1)
+
+    gradient, f, logits = model.gradient(now.reshape(-1, *closest.x.shape[1:]), difference, rows=rows)
+    return gradient.flatten(1), f, logits.argmax(1) != y
+
+
+def _test(fab: FAB, model: Victim, closest: Closest, here: Walk, step: int, last: bool = False) -> None:
+    """Rows that have crossed the boundary before are likely to cross it again: ask before the gradient."""
+    asked = torch.nonzero(here.crossed | last).flatten()
+    if step == 0 or len(asked) == 0:
+        return
+    logits = model(here.now[asked].reshape(-1, *closest.x.shape[1:]), rows=here.rows[asked])
+    fooled = logits.argmax(1) != closest.y[here.rows[asked]]
+    if last:
+        closest.offer(here.rows[asked[~fooled]], here.now[asked[~fooled]], logits[~fooled])
+    _go_back(fab, closest, here, asked[fooled], step)
+
+
+def _go_back(fab: FAB, closest: Closest, here: Walk, at: Tensor, step: int) -> None:
+    """Record the fooled iterates of the walk's rows `at` and move them back towards the clean image."""
+    images = here.now[at].reshape(-1, *closest.x.shape[1:])
+    distance = closest.note(here.rows[at], images, 2 * step)
+    here.reach[at] = torch.minimum(here.reach[at], distance)
+    here.now[at] = here.x0[at] + fab.beta * (here.now[at] - here.x0[at])
+    here.crossed[at] = here.back[at] = True
+
+
+def _settle(fab: FAB, closest: Closest, here: Walk, done: int) -> Walk:
+    """Let go of rows that are done: fooled inside the ball, or without hope of getting there."""
+    over = closest.distance[here.rows] <= closest.eps
+    if fab.hopeless and done % PACE == 0:
+        pace = OPTIMISM * (here.mark.log() - here.reach.log()) / PACE
+        known = here.mark.isfinite() & here.reach.isfinite()
+        over |= known & (here.reach.log() - pace * (fab.steps - done) > torch.tensor(closest.eps).log())
+        here.mark = here.reach.clone()
+    return here.keep(~over) if bool(over.any()) else here

@@ -1,0 +1,70 @@
+"""FAB, fast adaptive boundary: minimum-norm steps onto the linearised decision boundary (Croce and Hein 2020b).
+
+For a target class t, f = z_t - z_y; d1 and d2 are the smallest steps in the box that take x_k and the clean x_0 onto
+{f + grad f . d = 0}. Then
+
+    a   = min(|d1| / (|d1| + |d2|), 0.1)
+    x   = clip((1 - a)(x_k + eta d1) + a (x_0 + eta d2)),   eta = 1.05
+    if x is misclassified: keep it if it is the closest so far, and go back, x <- x_0 + 0.9 (x - x_0)
+
+`fab` is the targeted form that AutoAttack runs (FAB-T): one run for each of the likeliest wrong classes, from the clean
+image. Within a budget an example is done at its first fooled iterate inside the ball. An iterate that was not fooled
+is evaluated once, not twice: the gradient of the next step tells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from testbed.types import Paper
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from testbed.perturb.attack import Found
+    from testbed.perturb.victim import Victim
+
+
+@dataclass(frozen=True)
+class FAB:
+    """FAB-T.
+
+    eps           budget; None = the smallest perturbation found, whatever its size
+    targets       likeliest wrong classes tried, at most k - 1
+    hopeless  every 10 steps, end runs whose closest point so far would, at twice the pace of the last 10 steps, still
+              be outside the ball at the end; needs eps
+    """
+
+    eps: float | None = None
+    norm: Literal["linf", "l2", "l1"] = "linf"
+    steps: int = 100
+    targets: int = 9
+    alpha_max: float = 0.1
+    eta: float = 1.05
+    beta: float = 0.9
+    hopeless: bool = False
+    bounds: Any = (0.0, 1.0)
+
+    norms: ClassVar = ("linf", "l2", "l1")
+    minimal: ClassVar = True
+    streams: ClassVar = True
+    reference: ClassVar = Paper(
+        "Minimally distorted adversarial examples with a fast adaptive boundary attack",
+        "Francesco Croce and Matthias Hein", 2020, "ICML", "1907.02044",
+    )  # fmt: skip
+
+    def __call__(self, model: Victim, x: Tensor, y: Tensor) -> Found:
+        """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`. FAB-T draws nothing at random."""
+        import torch
+
+        from .boundary_steps import Closest, walk
+        from .losses import ranked_targets
+
+        closest = Closest(x, y, self.eps, self.norm)
+        aims = ranked_targets(model(x, rows=torch.arange(len(x), device=x.device)), y, self.targets)
+        for rank in range(aims.shape[1]):
+            rows = closest.standing
+            if len(rows):
+                walk(self, model, closest, rows, aims[rows, rank])
+        return closest.found()
