@@ -45,6 +45,10 @@ class Classifier:
     @torch.no_grad()
     def outputs(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Logits `[n k]` and features `[n d]` (None where the model has none), float32."""
+        return self.differentiable_outputs(x)
+
+    def differentiable_outputs(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """As `outputs`, with gradients that flow from both to `x`."""
         if self._layer is None:
             return self.logits(x).float(), None
         seen: list[torch.Tensor] = []
