@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from testbed.errors import CorruptArtifact, EnvironmentProblem, PluginViolation
+from testbed.runner.threads import limited
 from testbed.store import Store, StoreFull
 from testbed.store.store import Roles
 from testbed.types import Job
@@ -75,7 +76,7 @@ def execute(setting: Setting, job: Job, needs: Roles = frozenset()) -> Report:
         store = setting.store()
         if store.done(job, needs):
             return replace(start, status="cached", content=store.require(job.digest).content)
-        with _measured() as measure:
+        with _measured() as measure, limited(max(1, int(job.cpus))):
             counts = resolve(setting.operation)(job, store.pinned()) or {}
         if not store.done(job, needs):
             raise PluginViolation(f"operation {job.kind!r} returned without publishing {job.digest}")

@@ -52,6 +52,18 @@ def test_serial_and_any_number_of_workers_give_the_same_bits(tmp_path: Path) -> 
         assert set(toy.starts(store).values()) == {1}
 
 
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_threads_of_numeric_libraries_follow_the_job_everywhere(tmp_path: Path, cpus: int) -> None:
+    made = toy.job("product", name="product", n=700)
+    jobs = toy.by_digest(Job(made.digest, made.kind, made.recipe, cpus=cpus))
+    serial, child, ray = (Store(tmp_path / name) for name in ("serial", "child", "ray"))
+    run(jobs, list(jobs), serial, Serial(Setting(toy.OPERATION, serial.url)))
+    run(jobs, list(jobs), child, Serial(Setting(toy.OPERATION, child.url), timeout=60))
+    go(ray, jobs)
+
+    assert toy.snapshot(serial) == toy.snapshot(child) == toy.snapshot(ray)
+
+
 def test_killed_worker_loses_only_its_own_job_in_hand(tmp_path: Path) -> None:
     store = Store(tmp_path)
     jobs, wanted = toy.grid(sets=2, readers=2, seconds=0.3)

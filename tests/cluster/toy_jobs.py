@@ -66,6 +66,8 @@ def perform(job: Job, store: Store) -> dict[str, int]:
     misbehave(recipe, store)
     if job.kind == "make":
         x = Rng("toy", 1, recipe.get("seed", 0), np.arange(recipe["n"])).normal((3,))
+    elif job.kind == "product":
+        x = product(recipe["n"])
     else:
         x = sum(store.tensors(d, "x")["x"] for d in job.needs) + recipe["n"]
     with store.writer(job) as writer:
@@ -74,6 +76,12 @@ def perform(job: Job, store: Store) -> dict[str, int]:
         writer.meta["n"] = recipe["n"]
         spin(recipe)
     return {"forwards": recipe["n"], "gradients": 0}
+
+
+def product(n: int) -> np.ndarray:
+    """A product of matrix and vector whose rounding depends on how BLAS splits it over threads."""
+    draws = Rng("toy", 1, 0, np.arange(n)).normal((n,)).astype(np.float32)
+    return draws.T @ draws[0]
 
 
 def spin(recipe: Mapping[str, Any]) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import toy_jobs as toy
+from threadpoolctl import ThreadpoolController
 
 from testbed.errors import UsageError
 from testbed.runner.driver import MAX_STARTS, Options, allowed_failures, run
 from testbed.runner.events import Event
 from testbed.runner.outcome import Halted, Interrupted, Outcome
 from testbed.runner.serial import Serial
+from testbed.runner.threads import limited
 from testbed.runner.worker import Setting
 from testbed.store import Store
 from testbed.types import JOBS, Job
@@ -280,6 +283,17 @@ def test_job_that_publishes_nothing_is_a_failure(store: Store) -> None:
     )
 
     assert "without publishing" in outcome.errors()[job.digest]
+
+
+def test_numeric_libraries_get_as_many_threads_as_the_job_has_cpus() -> None:
+    pools = ThreadpoolController()
+    before = [pool["num_threads"] for pool in pools.info()]
+    with limited(3):
+        inside = {pool["num_threads"] for pool in pools.info()}
+        assert os.environ["OPENBLAS_NUM_THREADS"] == "3"
+
+    assert inside == {3}
+    assert [pool["num_threads"] for pool in pools.info()] == before
 
 
 def test_plan_with_a_missing_job_is_refused(store: Store) -> None:
