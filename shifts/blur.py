@@ -178,8 +178,10 @@ class GlassBlur(Corruption):
         from . import kernels
 
         passes = min(at.whole("iterations"), PASSES)
-        mnist, weights = at.taken == "mnist28", gaussian_weights(at["sigma"])
-        blurred = kernels.separable(images, weights, EDGE if self.compat else 0.5)
+        mnist, half = at.taken == "mnist28", 0.0 if self.compat else 0.5
+        weights = gaussian_weights(at["sigma"])
+        weights = weights[len(weights) // 2 :]
+        blurred = kernels.separable(images, weights, half)
         offsets = np.asarray(draws["offset"], np.float32)
         kernels.shuffle(blurred, offsets, passes, at.whole("delta"), mnist or not self.compat, mnist)
-        return kernels.separable(blurred, weights, EDGE if self.compat else 0.5)
+        return kernels.separable(blurred, weights, half)

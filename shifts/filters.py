@@ -14,25 +14,24 @@ from numpy.typing import NDArray
 Float32 = NDArray[np.float32]
 
 
-def gaussian_weights(sigma: float, truncate: float = 4.0) -> Float32:
+def gaussian_weights(sigma: float, truncate: float = 4.0) -> NDArray[np.float64]:
     """Normalised Gaussian weights of radius int(truncate sigma + 0.5), as scikit-image and SciPy cut them.
 
     >>> gaussian_weights(0.4).round(4)
-    array([0.    , 0.0404, 0.9192, 0.0404, 0.    ], dtype=float32)
+    array([0.    , 0.0404, 0.9192, 0.0404, 0.    ])
     """
     radius = int(truncate * sigma + 0.5)
     if radius == 0:
-        return np.ones(1, np.float32)
-    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-    normalised: Float32 = (weights / weights.sum()).astype(np.float32)
-    return normalised
+        return np.ones(1)
+    weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
+    return np.asarray(weights / weights.sum())
 
 
 def gaussian_blur(plane: NDArray[np.uint8] | Float32, sigma: float) -> Float32:
     """One image `[h w]` or `[h w c]` blurred, edges replicated, float32 on the scale of the input."""
     import cv2
 
-    weights = gaussian_weights(sigma)
+    weights = gaussian_weights(sigma).astype(np.float32)
     blurred: Float32 = cv2.sepFilter2D(plane, cv2.CV_32F, weights, weights, borderType=cv2.BORDER_REPLICATE)
     return blurred.reshape(plane.shape)
 

@@ -116,36 +116,42 @@ def affine(images: Bytes, maps: Float64, half: float) -> Bytes:
 
 
 @compiled
-def separable(images: Bytes, weights: Float32, half: float) -> Bytes:
-    """The same symmetric weights along both axes, edges replicated."""
+def separable(images: Bytes, weights: Float64, half: float) -> Bytes:
+    """Symmetric weights, given from the centre outwards, along both axes; edges replicated.
+
+    Float64, rows first, outermost pairs first, on x / 255: SciPy's order of sums. Glass blur cuts the result to
+    uint8 twice, so a last bit can cost a grey level.
+    """
     n, h, w, c = images.shape
     out = np.empty_like(images)
-    radius, length = len(weights) // 2, w * c
-    padded = np.empty(length + 2 * radius * c, np.float32)
-    lines = np.empty((h, length), np.float32)
-    total = np.empty(length, np.float32)
+    radius, length = len(weights) - 1, w * c
+    unit = np.empty((h, length))
+    down = np.empty(length + 2 * radius * c)
+    total = np.empty(length)
     for i in range(n):
         rows, flat = images[i].reshape(h, length), out[i].reshape(h, length)
         for y in range(h):
-            for j in range(radius * c):
-                padded[j] = rows[y, j % c]
-                padded[radius * c + length + j] = rows[y, length - c + j % c]
             for j in range(length):
-                padded[radius * c + j] = rows[y, j]
-            line = lines[y]
-            line[:] = 0
-            for t in range(len(weights)):
-                weight, shift = weights[t], t * c
-                for j in range(length):
-                    line[j] += weight * padded[j + shift]
+                unit[y, j] = rows[y, j] / 255.0
         for y in range(h):
-            total[:] = np.float32(half)
-            for t in range(len(weights)):
-                weight, line = weights[t], lines[min(max(y + t - radius, 0), h - 1)]
-                for j in range(length):
-                    total[j] += weight * line[j]
+            inner = down[radius * c : radius * c + length]
             for j in range(length):
-                flat[y, j] = np.uint8(min(total[j], np.float32(255.0)))
+                inner[j] = unit[y, j] * weights[0]
+            for t in range(radius, 0, -1):
+                above, below, weight = unit[max(y - t, 0)], unit[min(y + t, h - 1)], weights[t]
+                for j in range(length):
+                    inner[j] += (above[j] + below[j]) * weight
+            for j in range(radius * c):
+                down[j] = inner[j % c]
+                down[radius * c + length + j] = inner[length - c + j % c]
+            for j in range(length):
+                total[j] = inner[j] * weights[0]
+            for t in range(radius, 0, -1):
+                left, right, weight = (radius - t) * c, (radius + t) * c, weights[t]
+                for j in range(length):
+                    total[j] += (down[j + left] + down[j + right]) * weight
+            for j in range(length):
+                flat[y, j] = np.uint8(min(max(total[j], 0.0), 1.0) * 255.0 + half)
     return out
 
 
