@@ -1,0 +1,259 @@
+"""What `testbed compare` compares: cells of two runs that differ in nothing but the run, or in what the user names.
+
+Probabilities and scores are read from the store (the run folder keeps one confidence an example, which cannot give NLL
+or Brier), aligned on example ids, and compared under shared resamples. P-values are corrected by Holm in two families
+over the whole command, one of whole sets and one of their parts (classes and groups), so that in each the chance of
+any false alarm is 5 %, however many cells there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from testbed.errors import CorruptArtifact, DataError, UsageError, nearest
+from testbed.metrics.resampled import Measured, ProbabilityMetric, sums_by_bin
+from testbed.report.load import Run, condition_label
+from testbed.report.table import ood_label
+from testbed.types import Array, Ints, Job
+
+if TYPE_CHECKING:
+    from testbed.metrics.bootstrap import Draws
+    from testbed.metrics.comparison import Difference, Flips, Verdict
+    from testbed.store import Store
+
+#: What names a cell; all but the ones that the user picks on either side must agree.
+KEY = (
+    *("protocol", "dataset", "model", "variant", "train_seed", "seed"),
+    *("condition", "severity", "norm", "eps", "victim"),
+    *("calibrator", "fit", "detector", "ood_set", "ood_condition"),
+)
+PICKED = ("model", "variant", "train_seed", "calibrator", "detector")
+
+#: Columns that follow from a picked one and so cannot be asked to agree.
+FOLLOWS: Mapping[str, tuple[str, ...]] = {"model": ("variant",), "calibrator": ("fit",), "detector": ("fit",)}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side: a run, the store that holds its artifacts, and which of its cells are meant.
+
+    pick   columns that tell this side from the other      where   columns that hold for both
+    """
+
+    run: Run
+    store: Store
+    pick: Mapping[str, str]
+    where: Mapping[str, str] = field(default_factory=dict)
+
+    def jobs(self, drop: set[str]) -> dict[tuple[Any, ...], tuple[dict[str, Any], str]]:
+        """Key of each score job (without the columns in `drop`) -> a row of it and its digest."""
+        found: dict[tuple[Any, ...], tuple[dict[str, Any], str]] = {}
+        for row in self.run.rows:
+            meant = all(str(row.get(name)) == value for name, value in {**self.where, **self.pick}.items())
+            if row["metric"] != "audit" and meant:
+                key = tuple(row.get(name) for name in KEY if name not in drop)
+                other = found.setdefault(key, (row, row["digest"]))
+                if other[1] != row["digest"]:
+                    several = [n for n in PICKED if str(row.get(n)) != str(other[0].get(n))] or ["model"]
+                    raise UsageError(
+                        f"{self.run.folder}: more than one cell a condition is left; pick one {several[0]}"
+                    )
+        return found
+
+    def job(self, digest: str) -> Job:
+        """The job of this run that has this digest."""
+        for one in self.run.plan.get("jobs", ()):
+            if one["digest"] == digest:
+                return Job(digest, one["kind"], one["recipe"], {role: tuple(d) for role, d in one["inputs"].items()})
+        raise DataError(f"{self.run.folder}/plan.json does not hold job {digest}; run the grid again to rewrite it")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two cells compared: where, every difference on the whole set and on its parts, and the changed predictions."""
+
+    where: str
+    differences: tuple[Difference, ...]
+    flips: Flips | None = None
+
+
+@dataclass(frozen=True)
+class WorstGroup(ProbabilityMetric):
+    """Accuracy of the worst group (or class, where the set has no groups); a replicate has its own worst one."""
+
+    groups: tuple[int, ...] = ()
+
+    higher_is_better: ClassVar[bool] = True
+
+    def measure(self, probs: Any, labels: Any, draws: Draws) -> Measured:
+        """Value, replicates under `draws`, convention."""
+        index: Ints = np.asarray(self.groups or labels, dtype=np.int64)
+        right = (np.asarray(probs).argmax(axis=1) == labels).astype(np.float64)
+        hits, sizes = sums_by_bin(draws, index, right, np.ones_like(right))
+        shares = np.where(sizes > 0, hits / np.maximum(sizes, 1), 1.0)
+        value = min(float(right[index == one].mean()) for one in np.unique(index[index >= 0]))
+        return Measured(value, shares.min(axis=1), f"worst of {'groups' if self.groups else 'classes'}")
+
+
+def compared(before: Side, after: Side, only: frozenset[str] = frozenset()) -> tuple[list[Compared], int]:
+    """Every pair of cells compared, and how many pairs are one and the same artifact; `only` names metrics."""
+    picked = {*before.pick, *after.pick}
+    drop = picked | {follower for name in picked for follower in FOLLOWS.get(name, ())}
+    first, second = before.jobs(drop), after.jobs(drop)
+    shared = [key for key in first if key in second]
+    if not shared:
+        raise UsageError(f"{before.run.folder} and {after.run.folder} share no cell; {_hint(before, after)}")
+    differ = [key for key in shared if first[key][1] != second[key][1]]
+    found = [_pair(before, after, first[key], second[key], only) for key in differ]
+    return corrected([one for one in found if one.differences]), len(shared) - len(differ)
+
+
+def _hint(before: Side, after: Side) -> str:
+    for name in ("dataset", "model", "calibrator"):
+        a, b = ({str(row.get(name)) for row in side.run.rows} for side in (before, after))
+        if not a & b:
+            these = f"{', '.join(sorted(a))} against {', '.join(sorted(b))}"
+            return f"{name}: {these}; pick with --before {name}=... --after {name}=..."
+    return "look at both with `testbed query`"
+
+
+Cell = tuple[dict[str, Any], str]
+
+
+def _pair(before: Side, after: Side, one: Cell, other: Cell, only: frozenset[str]) -> Compared:
+    row = one[0]
+    label = condition_label(row)
+    parts = [row["dataset"], row["model"] if "model" not in before.pick else "", label]
+    if row.get("ood_set") is not None:
+        parts += [row["detector"] if "detector" not in before.pick else "", f"against {ood_label(row)}"]
+    elif "calibrator" not in before.pick:
+        parts.append(row.get("calibrator") or "")
+    where = " · ".join(part for part in parts if part)
+    try:
+        if row.get("ood_set") is not None:
+            wanted = not only or "auroc" in only
+            return Compared(where, tuple(_detection(before, after, one[1], other[1])) if wanted else ())
+        return _quality(where, before, after, (one[1], other[1]), only)
+    except CorruptArtifact as error:
+        raise DataError(f"{where}: {error}; run the grid again, or name its store with --store") from None
+
+
+def _quality(where: str, before: Side, after: Side, digests: tuple[str, str], only: frozenset[str]) -> Compared:
+    from testbed.metrics.bootstrap import Draws
+    from testbed.metrics.comparison import compare, flips
+    from testbed.metrics.slices import slices
+
+    job = before.job(digests[0])
+    p, y, ids, groups = probabilities(before.store, job)
+    q, _, other_ids, _ = probabilities(after.store, after.job(digests[1]))
+    _, left, right = np.intersect1d(ids, other_ids, assume_unique=True, return_indices=True)
+    if len(left) == 0:
+        raise DataError(
+            f"{where}: the two runs share no example, so nothing can be paired; give both one seed and split"
+        )
+    p, q, y = p[left], q[right], y[left]
+    draws = Draws(int(job.recipe["seed"]), len(left), int(job.recipe["intervals"]["replicates"]))
+    some = None if groups is None else groups[left]
+    wanted = {name: metric for name, metric in metrics(before.store, job).items() if not only or name in only}
+    found = compare(wanted, p, q, y, draws, slices(y, some))
+    if not only or "worst_group_accuracy" in only:
+        worst = WorstGroup(() if some is None else tuple(some.tolist()))
+        found += compare({"worst_group_accuracy": worst}, p, q, y, draws)
+    return Compared(where, tuple(found), flips(p, q, y))
+
+
+def probabilities(store: Store, job: Job) -> tuple[Array, Array, Array, Array | None]:
+    """Probabilities float64 `[n k]`, labels, ids and groups `[n]` of a score job, from the outputs in the store."""
+    from testbed.runner.operations import access, fits
+    from testbed.runner.operations.scores import needs_features
+
+    features = needs_features(job.recipe.get("calibrator"), store)
+    data = access.outputs(store, access.one(job, "outputs"), features=features)
+    calibrator, _ = fits.fitted(job, store)
+    return fits.probabilities(calibrator, data), np.asarray(data.labels), np.asarray(data.ids), data.groups
+
+
+def metrics(store: Store, job: Job) -> dict[str, ProbabilityMetric]:
+    """The metrics of a score job that can be resampled in pairs, by name."""
+    from testbed.runner.operations import access
+
+    found = {}
+    for recipe in job.recipe["metrics"]:
+        plugin = access.code("metric", recipe, store)
+        metric = plugin.build(**recipe["params"])
+        if isinstance(metric, ProbabilityMetric):
+            found[plugin.name] = metric
+    return found
+
+
+def _detection(before: Side, after: Side, one: str, other: str) -> Iterator[Difference]:
+    """AUROC of both sides on the same examples, by DeLong's paired test."""
+    from testbed.metrics import delong
+    from testbed.metrics.comparison import Difference
+
+    parts, sizes = [], []
+    for side, digest in ((before, one), (after, other)):
+        job = side.job(digest)
+        tables = [side.store.tensors(job.inputs[role][0], "scores") for role in ("id", "ood")]
+        parts.append([t["scores"][np.argsort(t["ids"], kind="stable")] for t in tables])
+        sizes.append([np.sort(t["ids"]) for t in tables])
+    if not all(np.array_equal(a, b) for a, b in zip(*sizes, strict=True)) or any(
+        np.isnan(s).any() for side in parts for s in side
+    ):
+        return
+    a, b = (delong.components(*side) for side in parts)
+    change = delong.difference(b, a)
+    yield Difference("auroc", "all", sum(map(len, sizes[0])), a.auroc, b.auroc, change.value, change.low, change.high,
+                     change.p, change.p, "unclear", "after - before, DeLong paired")  # fmt: skip
+
+
+def corrected(found: Sequence[Compared]) -> list[Compared]:
+    """The same with p-values corrected by Holm, whole sets and parts apart, and verdicts by those."""
+    from testbed.metrics.comparison import holm
+
+    families: dict[bool, list[float]] = {True: [], False: []}
+    for one in found:
+        for d in one.differences:
+            families[d.part == "all"].append(d.p)
+    adjusted = {whole: iter(holm(values).tolist()) for whole, values in families.items()}
+    return [
+        replace(one, differences=tuple(judged(d, next(adjusted[d.part == "all"])) for d in one.differences))
+        for one in found
+    ]
+
+
+def judged(difference: Difference, p_holm: float) -> Difference:
+    """A difference with this corrected p-value, better or worse where it is below 5 %."""
+    gain = difference.change if higher_is_better(difference.metric) else -difference.change
+    verdict: Verdict = "unclear" if not p_holm < 0.05 else "better" if gain > 0 else "worse"
+    return replace(difference, p_holm=p_holm, verdict=verdict)
+
+
+def higher_is_better(metric: str) -> bool:
+    """Which way a metric is good."""
+    from testbed.plugins import installed, read
+
+    if metric in installed("metric"):
+        return bool(read("metric", metric).facts["higher_is_better"])
+    return metric in ("worst_group_accuracy", "auroc")
+
+
+def picks(given: Iterable[str], names: Sequence[str] = PICKED) -> dict[str, str]:
+    """Which cells are meant, from `name=value` texts.
+
+    >>> picks(["calibrator=none"])
+    {'calibrator': 'none'}
+    """
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or name not in names:
+            raise UsageError(
+                f"{text!r}: expected name=value with a name among {', '.join(names)}; {nearest(name, names)}"
+            )
+        found[name] = value
+    return found
