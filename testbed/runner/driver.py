@@ -25,7 +25,7 @@ from typing import Final, Protocol
 
 from testbed.errors import EnvironmentProblem, UsageError
 from testbed.runner.events import Event, Listener, Name, silent
-from testbed.runner.needed import Reads, ancestors, everything, needed
+from testbed.runner.needed import Needed, Reads, ancestors, everything, needed
 from testbed.runner.outcome import Halted, Interrupted, Outcome, Record
 from testbed.runner.worker import Report
 from testbed.store import Failure, Store
@@ -89,12 +89,14 @@ class Options:
     retry         start jobs again that failed in an earlier run
     drop          roles of blobs to remove once every job of the plan that reads them is finished
     reads         which roles a job reads of its inputs (default: all)
+    results       roles of the wanted jobs' blobs that somebody will read after the run: they are checked before it
     """
 
     max_failures: str | None = None
     retry: bool = True
     drop: frozenset[str] = frozenset()
     reads: Reads = everything
+    results: Roles = frozenset({"rows"})
 
 
 def run(
@@ -187,7 +189,7 @@ class _Run:
 
     def plan(self) -> None:
         """Ask the store what is missing: at the start, and when an artifact was lost or came out different."""
-        need = needed(self.jobs, self.wanted, self.store, self.options.reads)
+        need = self.needed()
         self.roles, self.manifests = dict(need.run), need.manifests
         for digest in need.cached:
             self.outcome.records.setdefault(digest, Record("cached"))
@@ -202,6 +204,18 @@ class _Run:
         self.by_order = list(self.jobs)
         for digest in given_up:
             self.skip_dependants(digest)
+
+    def needed(self) -> Needed:
+        """What must run. Results that are there are read against their hashes; one that was damaged is made again."""
+        while True:
+            need = needed(self.jobs, self.wanted, self.store, self.options.reads)
+            results = {d: need.manifests[d] for d in self.wanted if d in need.cached}
+            damaged = self.store.damaged(results, self.options.results)
+            if not damaged:
+                return need
+            for digest, reason in damaged.items():
+                self.store.set_aside(digest)
+                self.tell("retried", self.jobs[digest], reason=f"artifact {digest}: {reason}")
 
     def _unmet(self, digest: str) -> set[str]:
         return {d for d in self.jobs[digest].needs if d in self.roles}

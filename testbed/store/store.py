@@ -161,6 +161,27 @@ class Store:
             if roles is None or blob.role in roles:
                 self.verify_blob(digest, blob)
 
+    def damaged(self, manifests: Mapping[str, Manifest], roles: Roles = None) -> dict[str, str]:
+        """Which of these artifacts have a blob of these roles that is not what it should be, and why; read together."""
+        asked = [
+            (digest, blob)
+            for digest, manifest in manifests.items()
+            for blob in manifest.kept().values()
+            if roles is None or blob.role in roles
+        ]
+        remote = self.files.read_many({blob_name(b) for _, b in asked if self.files.local(blob_name(b)) is None})
+        bad: dict[str, str] = {}
+        for digest, blob in asked:
+            if blob_name(blob) in remote:
+                if digest_bytes(remote[blob_name(blob)]) != blob.hash:
+                    bad.setdefault(digest, f"blob {blob.file} was truncated or altered")
+                continue
+            try:
+                self.verify_blob(digest, blob)
+            except CorruptArtifact as error:
+                bad.setdefault(digest, error.reason)
+        return bad
+
     def require(self, digest: str) -> Manifest:
         """The manifest of a finished job; CorruptArtifact where there is none (it is then made again)."""
         manifest = self.manifest(digest)

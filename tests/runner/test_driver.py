@@ -252,6 +252,20 @@ def test_damaged_input_is_noticed_and_remade(store: Store, damage: Callable[[Pat
     store.check(top.digest)
 
 
+@pytest.mark.parametrize("damage", [damage_truncate, damage_alter, Path.unlink])
+def test_damaged_result_is_noticed_and_remade(store: Store, damage: Callable[[Path], None]) -> None:
+    jobs = toy.diamond()
+    bottom = jobs[-1]
+    go(store, *jobs)
+    expected = toy.table(store, [bottom.digest])
+    damage(Path(store.url) / "blobs" / store.manifest(bottom.digest).blobs["rows"].file)
+    outcome = go(store, *jobs)
+
+    assert outcome.records[bottom.digest].status == "done"
+    assert toy.starts(store) == {j.digest: 1 + (j is bottom) for j in jobs}
+    assert toy.table(store, [bottom.digest]) == expected
+
+
 def test_altered_manifest_counts_as_absent(store: Store) -> None:
     jobs = toy.diamond()
     go(store, *jobs)

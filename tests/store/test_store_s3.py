@@ -86,6 +86,11 @@ def test_altered_object_is_noticed_and_remade(bucket: str) -> None:
 
     assert run(jobs, [left.digest], store, Serial(Setting(toy.OPERATION, store.url))).ok
     assert store.files.read(name) == data
+    rows = f"blobs/{store.manifest(left.digest).blobs['rows'].file}"
+    whole = store.files.read(rows)
+    store.files.write(rows, whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert run(jobs, [left.digest], store, Serial(Setting(toy.OPERATION, store.url))).count()["done"] == 1
+    assert store.files.read(rows) == whole
 
 
 def test_dropping_gc_and_merge(bucket: str, tmp_path: Path) -> None:
