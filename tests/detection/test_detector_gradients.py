@@ -15,7 +15,9 @@ SMALL = {
     "nnguide": {"k": 10, "share": 0.2},
     "weighted_energy": {"weights": (1.0, 0.5, 1.0, 0.8, 1.2)},
 }
-NAMES = sorted(plugins.installed("detector"))
+NAMES = sorted(
+    n for n in plugins.installed("detector") if "inputs" not in plugins.read("detector", n).facts["consumes"]
+)
 
 
 def fitted(name, world):
