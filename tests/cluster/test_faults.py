@@ -161,9 +161,12 @@ def test_two_drivers_on_one_store(tmp_path: Path, undisturbed: dict[str, bytes])
     assert list(store.files.list("tmp")) == [e for e in store.files.list("tmp") if e.name == "tmp/writable"]
 
 
-def test_interrupted_driver_exits_130_and_goes_on_later(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+@pytest.mark.parametrize("kind", ["serial", "child", pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.ray])])
+def test_interrupted_driver_exits_130_and_goes_on_later(
+    tmp_path: Path, undisturbed: dict[str, bytes], kind: str
+) -> None:
     store = Store(tmp_path / "store")
-    process = drive(store, seconds=0.05)
+    process = drive(store, kind, seconds=0.05)
     assert process.stdout is not None
     for _ in range(9):
         process.stdout.readline()

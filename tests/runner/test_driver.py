@@ -12,7 +12,7 @@ import toy_jobs as toy
 from threadpoolctl import ThreadpoolController
 
 from testbed.errors import UsageError
-from testbed.runner.driver import MAX_STARTS, Options, allowed_failures, run
+from testbed.runner.driver import MAX_STARTS, OnDemand, Options, allowed_failures, run
 from testbed.runner.events import Event
 from testbed.runner.outcome import Halted, Interrupted, Outcome
 from testbed.runner.serial import Serial
@@ -288,6 +288,19 @@ def test_input_remade_with_other_content_makes_dependants_stale(store: Store) ->
     assert not store.done(left)
     go(store, *jobs)
     assert toy.starts(store) == {top.digest: 1, left.digest: 2, right.digest: 2, bottom.digest: 2}
+
+
+def test_executor_on_demand_is_made_only_when_there_is_work(store: Store) -> None:
+    made: list[Serial] = []
+
+    def make() -> Serial:
+        made.append(Serial(Setting(toy.OPERATION, store.url)))
+        return made[-1]
+
+    jobs = toy.by_digest(*toy.diamond())
+    for expected in (1, 1):
+        assert run(jobs, list(jobs), store, OnDemand(make)).ok
+        assert len(made) == expected
 
 
 def test_job_that_publishes_nothing_is_a_failure(store: Store) -> None:
