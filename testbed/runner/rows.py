@@ -79,15 +79,15 @@ def condition_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def audit_flags(plan: Plan, there: Mapping[str, Any]) -> dict[tuple[Any, ...], str]:
-    """For each attacked set: "audit:pass", or "audit:fail(...)" with the checks that failed."""
-    flags = {}
+    """For each attacked set "audit:pass", or "audit:fail(...)" with the checks that failed; a worst case has them all."""
+    failed: dict[tuple[Any, ...], set[str]] = {}
     for cell in plan.cells:
         if cell.row["metric"] == "audit" and cell.digest in there:
-            failed = there[cell.digest].meta["failed"]
-            flags[condition_key(cell.row)] = (
-                f"audit:fail({', '.join(f.partition(' (')[0] for f in failed)})" if failed else "audit:pass"
-            )
-    return flags
+            names = {one.partition(" (")[0] for one in there[cell.digest].meta["failed"]}
+            worst = {**cell.row, "condition": "worst", "severity": None, "params": None}
+            for key in (condition_key(cell.row), condition_key(worst)):
+                failed[key] = failed.get(key, set()) | names
+    return {key: f"audit:fail({', '.join(sorted(names))})" if names else "audit:pass" for key, names in failed.items()}
 
 
 def write_results(plan: Plan, store: Store, folder: Path, errors: Mapping[str, str]) -> Any:

@@ -29,7 +29,8 @@ from testbed.store import Store, default_url
 from testbed.types import Job
 
 OPERATION = "testbed.runner.operations:perform"
-REFRESH_SECONDS = 10.0
+#: While a run goes on, results.parquet is refreshed this often, and never for more than this share of the time.
+REFRESH_SECONDS, REFRESH_SHARE = 10.0, 0.01
 #: `auto` takes Ray from this much expected work on: example evaluations, a gradient counted as three.
 RAY_FROM = 1_000_000
 
@@ -180,13 +181,15 @@ class _Watch:
 
     def __init__(self, plan: Plan, store: Store, folder: Path, listener: Listener) -> None:
         self.plan, self.store, self.folder, self.listener = plan, store, folder, listener
-        self.last = time.monotonic()
+        self.due = time.monotonic() + REFRESH_SECONDS
 
     def __call__(self, event: Event) -> None:
         with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(event.plain(), default=str) + "\n")
         self.listener(event)
-        if event.name == "finished" and time.monotonic() - self.last > REFRESH_SECONDS:
+        begin = time.monotonic()
+        if event.name == "finished" and begin > self.due:
             with suppress(OSError):  # the page is then refreshed later; the run itself goes on
                 rows.write_results(self.plan, self.store, self.folder, {})
-            self.last = time.monotonic()
+            end = time.monotonic()
+            self.due = end + max(REFRESH_SECONDS, (end - begin) / REFRESH_SHARE)
