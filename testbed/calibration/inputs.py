@@ -84,8 +84,10 @@ def looks_like_probs(x: Array) -> bool:
     return True
 
 
-def check_fit(rows: Array, labels: Array, given: Given, wanted: Given, name: str) -> tuple[Float64, Ints]:
-    """Rows and labels of a calibration split; warns where a class is absent or there is only one."""
+def check_fit(
+    rows: Array, labels: Array, given: Given, wanted: Given, name: str, quiet: bool = False
+) -> tuple[Float64, Ints]:
+    """Rows and labels of a calibration split; warns, unless `quiet`, where a class is absent or there is only one."""
     x = check_rows(rows, given, wanted, name)
     y = np.asarray(labels)
     if y.shape != (len(x),) or not np.issubdtype(y.dtype, np.integer):
@@ -95,6 +97,8 @@ def check_fit(rows: Array, labels: Array, given: Given, wanted: Given, name: str
     y = y.astype(np.int64)
     if y.min() < 0 or y.max() >= x.shape[1]:
         raise DataError(f"{name}: labels must lie in 0..{x.shape[1] - 1}, got {y.min()}..{y.max()}")
+    if quiet:
+        return x, y
     absent = np.flatnonzero(np.bincount(y, minlength=x.shape[1]) == 0)
     if len(absent) == x.shape[1] - 1:
         warnings.warn(f"{name}: all {len(y)} calibration labels are class {y[0]}", CalibrationWarning, stacklevel=3)

@@ -8,7 +8,8 @@ OnlinePlatt          sigma(a s + b) of the confidence's log odds s, moved by one
     hedging      in each bin Foster's (1999) randomised forecaster, calibrated against any sequence of labels
 
 Memory does not grow with the stream. A batch is learned one example after another, so cutting it up changes nothing,
-except that WindowedTemperature solves at the end of each batch. Score an example before its label is learned.
+except that WindowedTemperature solves at the end of each batch and that hedging's draws are keyed by batch: score a
+batch with `probs` before its labels are learned, and what was announced is what is recorded.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class OnlineCalibrator(Calibrator):
         """Learn from the next labelled examples, `logits` `[n, k]` and `labels` `[n]`, in the order of the stream."""
         if self._state is None:
             return self.fit(logits, labels, given=given)
-        x, y = check_fit(logits, labels, given, self.inputs, self._name)
+        x, y = check_fit(logits, labels, given, self.inputs, self._name, quiet=True)
         state = self._learned()
         object.__setattr__(self, "_state", state | self._learn(x, y, state) | {"n": state["n"] + len(x)})
         return self
