@@ -76,8 +76,9 @@ def test_windowed_temperature_beats_a_static_one_after_a_drift() -> None:
 
 
 def test_hedging_is_calibrated_on_an_adversarial_sequence() -> None:
-    z, first = np.log(np.array([[0.6, 0.4]])), np.array([0])
-    cals = {name: OnlinePlatt(forecast=name).fit(z, first) for name in ("platt", "hedging")}  # type: ignore[arg-type]
+    z = np.log(np.array([[0.6, 0.4]]))
+    start = np.repeat(z, 2, axis=0), np.array([0, 1])
+    cals = {name: OnlinePlatt(forecast=name).fit(*start) for name in ("platt", "hedging")}  # type: ignore[arg-type]
     said: dict[str, list[float]] = {"platt": [], "hedging": []}
     was = []
     for _ in range(1500):
