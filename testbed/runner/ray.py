@@ -31,6 +31,7 @@ from testbed.types import Job
 
 _TICK_SECONDS: Final = 0.5
 _CONNECT_SECONDS: Final = 10.0
+_RESOURCES_SECONDS: Final = 2.0
 _OBJECT_STORE_BYTES: Final = 100 * 2**20
 #: Jobs in flight for each CPU: more than one, so that a worker finds the next job waiting.
 _AHEAD: Final = 1.5
@@ -81,6 +82,8 @@ class Ray:
         self._task = ray.remote(max_retries=0)(work)
         self._tasks: dict[Any, _Task] = {}
         self._refused: list[Report] = []
+        self._have: dict[str, float] = {}
+        self._asked = float("-inf")
 
     def room(self) -> int:
         """How many more one-CPU jobs it takes now."""
@@ -89,7 +92,7 @@ class Ray:
 
     def submit(self, job: Job, needs: Roles) -> None:
         """Start a task for the job; one that no machine of the cluster can hold is refused with a report."""
-        have = ray.cluster_resources()
+        have = self._resources()
         if job.cpus > have.get("CPU", 0) or job.gpus > have.get("GPU", 0):
             message = (
                 f"{job.label or job.digest} needs {job.cpus:g} CPUs and {job.gpus:g} GPUs, and the Ray cluster has "
@@ -122,8 +125,14 @@ class Ray:
             self._ours = False
 
     def _slots(self) -> int:
-        cpus = int(ray.cluster_resources().get("CPU", 1))
+        cpus = int(self._resources().get("CPU", 1))
         return cpus if self._workers is None else min(cpus, self._workers)
+
+    def _resources(self) -> dict[str, float]:
+        """What the cluster has, asked now and then: nodes come and go, and each question is a round trip."""
+        if time.monotonic() - self._asked > _RESOURCES_SECONDS:
+            self._have, self._asked = ray.cluster_resources(), time.monotonic()
+        return self._have
 
     def _next(self, stream: Any, started: Callable[[str, str, int], None]) -> list[Report]:
         """Take one item of a stream that has one."""
