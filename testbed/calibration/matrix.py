@@ -12,10 +12,10 @@ from typing import ClassVar
 import numpy as np
 
 from testbed.calibration.base import Calibrator, State
-from testbed.calibration.inputs import softmax
+from testbed.calibration.inputs import check_rows, softmax
 from testbed.calibration.solver import Ridge, full
 from testbed.calibration.temperature import Temperature
-from testbed.types import Float64, Ints, Outputs, Paper
+from testbed.types import Array, Float64, Ints, Outputs, Paper
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,12 @@ class Matrix(Calibrator):
 
     differentiable: ClassVar[bool] = True
     reference: ClassVar[Paper] = Temperature.reference
+
+    def logits(self, logits: Array) -> Float64:
+        """W z + b, float64 `[n k]`: what a detector reads instead of the network's logits."""
+        state = self._learned()
+        scaled: Float64 = check_rows(logits, "logits", self.inputs, self._name) @ state["weight"].T + state["bias"]
+        return scaled
 
     def _fit(self, x: Float64, y: Ints, *, features: Float64 | None, unlabelled: Outputs | None) -> State:
         return full(x, y, Ridge(self.ridge, self.ridge, np.eye(x.shape[1])))._asdict()

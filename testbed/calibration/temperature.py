@@ -22,7 +22,7 @@ from typing import ClassVar, Final, NamedTuple
 import numpy as np
 
 from testbed.calibration.base import Calibrator, State
-from testbed.calibration.inputs import CalibrationWarning, softmax
+from testbed.calibration.inputs import CalibrationWarning, check_rows, softmax
 from testbed.types import Array, Float64, Ints, Outputs, Paper
 
 LARGEST: Final = 1e3
@@ -45,6 +45,10 @@ class Temperature(Calibrator):
     reference: ClassVar[Paper] = Paper(
         "On Calibration of Modern Neural Networks", "Guo, Pleiss, Sun and Weinberger", 2017, "ICML", "1706.04599"
     )
+
+    def logits(self, logits: Array) -> Float64:
+        """z / T, float64 `[n k]`: what a detector reads, so that the order of its largest logits is not lost."""
+        return check_rows(logits, "logits", self.inputs, self._name) / float(self._learned()["temperature"])
 
     def _fit(self, x: Float64, y: Ints, *, features: Float64 | None, unlabelled: Outputs | None) -> State:
         return solve(x, y)._asdict()

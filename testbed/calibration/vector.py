@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from testbed.calibration.base import Calibrator, State
-from testbed.calibration.inputs import softmax
+from testbed.calibration.inputs import check_rows, softmax
 from testbed.calibration.solver import Ridge, diagonal
 from testbed.calibration.temperature import Temperature
-from testbed.types import Float64, Ints, Outputs, Paper
+from testbed.types import Array, Float64, Ints, Outputs, Paper
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,12 @@ class Vector(Calibrator):
 
     differentiable: ClassVar[bool] = True
     reference: ClassVar[Paper] = Temperature.reference
+
+    def logits(self, logits: Array) -> Float64:
+        """w * z + b, float64 `[n k]`: what a detector reads instead of the network's logits."""
+        state = self._learned()
+        scaled: Float64 = check_rows(logits, "logits", self.inputs, self._name) * state["weight"] + state["bias"]
+        return scaled
 
     def _fit(self, x: Float64, y: Ints, *, features: Float64 | None, unlabelled: Outputs | None) -> State:
         return diagonal(x, y, Ridge(self.ridge, self.ridge, 1.0))._asdict()
