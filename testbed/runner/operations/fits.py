@@ -80,11 +80,13 @@ def probabilities(calibrator: Any, data: Outputs) -> Float64:
 
 
 def calibrated_logits(calibrator: Any, recipe: Mapping[str, Any], data: Outputs) -> Array:
-    """What a detector reads instead of the logits: the calibrator's own logits, else log probabilities.
+    """What a detector reads instead of the logits: the calibrator's own logits, else log p + logsumexp(raw logits).
 
-    Log probabilities have a constant log-sum-exp of 0, so an energy score on them says nothing; a calibrator that
-    works on logits offers `logits` to keep it meaningful.
+    Probabilities fix logits only up to a constant an example. Bare log probabilities would have a log-sum-exp of 0
+    everywhere, so the constant is chosen to keep the free energy of the raw logits: energy scores then say what they
+    said before, and softmax gives the calibrator's probabilities.
     """
     if hasattr(calibrator, "logits"):
         return np.asarray(calibrator.logits(data.logits), dtype=np.float64)
-    return np.log(np.clip(probabilities(calibrator, data), np.finfo(np.float64).tiny, 1.0))
+    log_p = np.log(np.clip(probabilities(calibrator, data), np.finfo(np.float64).tiny, 1.0))
+    return log_p + np.logaddexp.reduce(np.asarray(data.logits, dtype=np.float64), axis=1, keepdims=True)
