@@ -82,7 +82,12 @@ class ViM(Residual):
             raise DataError(
                 "vim: the training features have no part outside the principal subspace; choose a smaller dim"
             )
-        return state | {"alpha": float(float64(outputs.logits).max(axis=1).mean()) / mean_residual}
+        mean_logit = float(float64(outputs.logits).max(axis=1).mean())
+        if not mean_logit > 0:
+            raise DataError(
+                f"vim: the largest logits average {mean_logit:.3g}, so alpha is not positive: log-probabilities?"
+            )
+        return state | {"alpha": mean_logit / mean_residual}
 
     def evaluate(self, state: State, outputs: Outputs) -> Float64:
         """The virtual logit against the energy."""
