@@ -67,7 +67,12 @@ class _Child:
     def __init__(self, setting: Setting) -> None:
         self._pipe, theirs = Pipe()
         # -P and the driver's own path: the child finds what the driver finds, not what lies in the current folder.
-        command = [sys.executable, "-P", "-c", f"from testbed.runner.serial import serve; serve({theirs.fileno()})"]
+        command = [
+            sys.executable,
+            "-P",
+            "-c",
+            f"from testbed.runner.serial import serve; serve({theirs.fileno()}, {os.getpid()})",
+        ]
         with theirs:
             self.process = subprocess.Popen(
                 command,
@@ -106,9 +111,9 @@ def _ended(job: Job, status: str, error: str, message: str, begin: float, pid: i
     return Report(job.digest, status, error, message, started=begin, seconds=seconds, pid=pid)  # type: ignore[arg-type]
 
 
-def serve(descriptor: int) -> None:
-    """The child's loop: take jobs until the driver closes the pipe or dies."""
-    _die_with_parent()
+def serve(descriptor: int, driver: int) -> None:
+    """The child's loop: take jobs until the driver (a process id) closes the pipe or dies."""
+    _die_with(driver)
     with Connection(descriptor) as pipe:
         setting = pipe.recv()
         while True:
@@ -119,9 +124,11 @@ def serve(descriptor: int) -> None:
             pipe.send(execute(setting, job, needs))
 
 
-def _die_with_parent() -> None:
+def _die_with(driver: int) -> None:
     """Ask Linux to kill this process when the driver dies, so that a hanging plug-in does not outlive it."""
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != driver:
+        sys.exit("the driver died while its worker was starting")
