@@ -1,0 +1,199 @@
+"""Attacks whose sound public implementation is foolbox's, under the field's names and with the papers' parameters.
+
+They run through `foolbox_adapter`, which see for what it puts right; so they are batch-coupled: a seed for each slice,
+the global state restored, one failing example never a failing batch. C&W and EAD run without foolbox's early abort,
+which watches the sum of the losses of a batch and so makes an example's result depend on its batch mates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from testbed.types import Paper
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from testbed.perturb.attack import Found
+    from testbed.perturb.victim import Victim
+
+
+class Borrowed:
+    """Base: `classes` maps a norm to the foolbox class, `options` are its constructor's arguments."""
+
+    minimal: ClassVar = True
+    batch_coupled: ClassVar = True
+    classes: ClassVar[Mapping[str, str]] = {}
+
+    eps: float | None
+    norm: Any
+    bounds: Any
+
+    def options(self) -> dict[str, Any]:
+        """The constructor's arguments: the fields other than those every attack has."""
+        return {key: value for key, value in vars(self).items() if key not in ("eps", "norm", "bounds")}
+
+    def __call__(self, model: Victim, x: Tensor, y: Tensor, *, generator: Any) -> Found:
+        """x `[n ...]` -> the attacked x. `generator` only says that draws are per slice."""
+        from .foolbox_adapter import Settings
+        from .foolbox_run import run
+
+        return run(
+            Settings(self.classes[self.norm], self.norm, self.eps, self.bounds, params=self.options()), model, x, y
+        )
+
+
+@dataclass(frozen=True)
+class CW(Borrowed):
+    """Carlini and Wagner, l2: |d|^2 + c max(z_y - max other z + confidence, 0) in tanh space, c by bisection."""
+
+    eps: float | None = None
+    norm: Literal["l2"] = "l2"
+    binary_search_steps: int = 9
+    steps: int = 1000
+    stepsize: float = 0.01
+    confidence: float = 0.0
+    initial_const: float = 0.001
+    bounds: Any = (0.0, 1.0)
+
+    norms: ClassVar = ("l2",)
+    classes: ClassVar = {"l2": "L2CarliniWagnerAttack"}
+    reference: ClassVar = Paper(
+        "Towards evaluating the robustness of neural networks", "Nicholas Carlini and David Wagner",
+        2017, "IEEE S&P", "1608.04644",
+    )  # fmt: skip
+
+    def options(self) -> dict[str, Any]:
+        """Without the abort that couples a batch."""
+        return {**super().options(), "abort_early": False}
+
+
+@dataclass(frozen=True)
+class EAD(Borrowed):
+    """Elastic net attack: C&W with an l1 term, by iterative shrinkage; closest by `decision_rule`."""
+
+    eps: float | None = None
+    norm: Literal["l1"] = "l1"
+    binary_search_steps: int = 9
+    steps: int = 1000
+    initial_stepsize: float = 0.01
+    confidence: float = 0.0
+    initial_const: float = 0.001
+    regularization: float = 0.01
+    decision_rule: Literal["EN", "L1"] = "EN"
+    bounds: Any = (0.0, 1.0)
+
+    norms: ClassVar = ("l1",)
+    classes: ClassVar = {"l1": "EADAttack"}
+    reference: ClassVar = Paper(
+        "EAD: elastic-net attacks to deep neural networks via adversarial examples",
+        "Pin-Yu Chen and Yash Sharma and Huan Zhang and Jinfeng Yi and Cho-Jui Hsieh", 2018, "AAAI", "1709.04114",
+    )  # fmt: skip
+
+    def options(self) -> dict[str, Any]:
+        """Without the abort that couples a batch."""
+        return {**super().options(), "abort_early": False}
+
+
+@dataclass(frozen=True)
+class DDN(Borrowed):
+    """Decoupled direction and norm: the l2 radius shrinks by gamma while fooled and grows by gamma while not."""
+
+    eps: float | None = None
+    norm: Literal["l2"] = "l2"
+    init_epsilon: float = 1.0
+    steps: int = 100
+    gamma: float = 0.05
+    bounds: Any = (0.0, 1.0)
+
+    norms: ClassVar = ("l2",)
+    classes: ClassVar = {"l2": "DDNAttack"}
+    reference: ClassVar = Paper(
+        "Decoupling direction and norm for efficient gradient-based L2 adversarial attacks and defenses",
+        "Jérôme Rony and Luiz G. Hafemann and Luiz S. Oliveira and Ismail Ben Ayed and Robert Sabourin and "
+        "Eric Granger", 2019, "CVPR", "1811.09600",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FMN(Borrowed):
+    """Fast minimum-norm attack: the ball's radius follows the boundary while the point descends inside it."""
+
+    eps: float | None = None
+    norm: Literal["linf", "l2", "l1", "l0"] = "l2"
+    steps: int = 100
+    max_stepsize: float = 1.0
+    min_stepsize: float | None = None
+    gamma: float = 0.05
+    bounds: Any = (0.0, 1.0)
+
+    norms: ClassVar = ("l2", "linf", "l1", "l0")
+    classes: ClassVar = {"linf": "LInfFMNAttack", "l2": "L2FMNAttack", "l1": "L1FMNAttack", "l0": "L0FMNAttack"}
+    reference: ClassVar = Paper(
+        "Fast minimum-norm adversarial attacks through adaptive norm constraints",
+        "Maura Pintor and Fabio Roli and Wieland Brendel and Battista Biggio", 2021, "NeurIPS", "2102.12827",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DeepFool(Borrowed):
+    """Steps onto the nearest linearised boundary among the likeliest `candidates` until fooled, then overshoot."""
+
+    eps: float | None = None
+    norm: Literal["l2", "linf"] = "l2"
+    steps: int = 50
+    candidates: int = 10
+    overshoot: float = 0.02
+    bounds: Any = (0.0, 1.0)
+
+    norms: ClassVar = ("l2", "linf")
+    classes: ClassVar = {"l2": "L2DeepFoolAttack", "linf": "LinfDeepFoolAttack"}
+    reference: ClassVar = Paper(
+        "DeepFool: a simple and accurate method to fool deep neural networks",
+        "Seyed-Mohsen Moosavi-Dezfooli and Alhussein Fawzi and Pascal Frossard", 2016, "CVPR", "1511.04599",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class HopSkipJump(Borrowed):
+    """Decision-based: the boundary's normal estimated from labels alone, a step along it, a bisection back."""
+
+    eps: float | None = None
+    norm: Literal["l2", "linf"] = "l2"
+    steps: int = 64
+    initial_gradient_eval_steps: int = 100
+    max_gradient_eval_steps: int = 10000
+    gamma: float = 1.0
+    bounds: Any = (0.0, 1.0)
+
+    norms: ClassVar = ("l2", "linf")
+    white_box: ClassVar = False
+    classes: ClassVar = {"l2": "HopSkipJumpAttack", "linf": "HopSkipJumpAttack"}
+    reference: ClassVar = Paper(
+        "HopSkipJumpAttack: a query-efficient decision-based attack",
+        "Jianbo Chen and Michael I. Jordan and Martin J. Wainwright", 2020, "IEEE S&P", "1904.02144",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Boundary(Borrowed):
+    """Decision-based: a random walk along the boundary towards the clean image."""
+
+    eps: float | None = None
+    norm: Literal["l2"] = "l2"
+    steps: int = 25000
+    spherical_step: float = 0.01
+    source_step: float = 0.01
+    source_step_convergance: float = 1e-7
+    step_adaptation: float = 1.5
+    bounds: Any = (0.0, 1.0)
+
+    norms: ClassVar = ("l2",)
+    white_box: ClassVar = False
+    classes: ClassVar = {"l2": "BoundaryAttack"}
+    reference: ClassVar = Paper(
+        "Decision-based adversarial attacks: reliable attacks against black-box machine learning models",
+        "Wieland Brendel and Jonas Rauber and Matthias Bethge", 2018, "ICLR", "1712.04248",
+    )  # fmt: skip

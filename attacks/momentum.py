@@ -1,0 +1,95 @@
+"""The loop of the momentum attacks and the transforms some of them use; see `transfer`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from testbed.perturb.attack import Found
+from testbed.perturb.execution import limits
+from testbed.perturb.geometry import confine
+from testbed.perturb.victim import Victim
+
+from .losses import cross_entropy
+from .tracker import Tracker
+
+if TYPE_CHECKING:
+    from .transfer import MIFGSM
+
+
+def run(attack: MIFGSM, model: Victim, x: Tensor, y: Tensor, rng: Any) -> Found:
+    """All steps; examples leave when fooled unless `stop` is off."""
+    low, high = limits(attack.bounds, x, x.device)
+    tracker = Tracker(x, y)
+    rows, now = torch.arange(len(x), device=x.device), x
+    momentum, variance = torch.zeros_like(x), torch.zeros_like(x)
+    for step in range(attack.steps):
+        draws = rng.take(rows.cpu().numpy())
+        ask = Asker(model, rows, y[rows])
+        gradient = attack.gradient(ask, now, momentum, draws, step)
+        total = gradient + variance
+        if hasattr(attack, "variance"):
+            variance = attack.variance(ask, now, gradient, draws, step)
+        momentum = (
+            attack.decay * momentum + total / total.abs().flatten(1).mean(1).clamp_min(1e-30)[:, None, None, None]
+        )
+        now = confine(now + attack.size * momentum.sign(), x[rows], "linf", attack.eps, low, high)
+        if not attack.stop:
+            continue
+        logits = model(now, rows=rows)
+        stand = tracker.see(rows, now, logits, cross_entropy(logits, y[rows]))
+        rows, now, momentum, variance = rows[stand], now[stand], momentum[stand], variance[stand]
+        if len(rows) == 0:
+            break
+    return tracker.found() if attack.stop else Found(now)
+
+
+class Asker:
+    """Gradients of cross-entropy for the standing examples, through a transform where one is given."""
+
+    def __init__(self, model: Victim, rows: Tensor, y: Tensor) -> None:
+        self.model, self.rows, self.y = model, rows, y
+
+    def __call__(self, x: Tensor, transform: Any = None) -> Tensor:
+        """The gradient with respect to x."""
+        if transform is None:
+            return self.model.gradient(x, lambda z, at: cross_entropy(z, self.y[at]), rows=self.rows)[0]
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            changed = transform(x, slice(0, len(x)))
+            inner = self.model.gradient(changed.detach(), lambda z, at: cross_entropy(z, self.y[at]), rows=self.rows)[0]
+            return torch.autograd.grad(changed, x, inner)[0]
+
+
+def diverse(images: Tensor, draws: Any, rate: float, prob: float) -> Tensor:
+    """Each image shrunk to a random side in [rate, 1) of its own and padded with zeros at a random place.
+
+    draws   `[m 4]` uniform: whether, side, top, left
+    """
+    h, w = images.shape[2:]
+    out = []
+    for image, (whether, side, top, left) in zip(images, draws.tolist()):
+        new_h, new_w = (max(int(rate * size + side * (size - rate * size)), 1) for size in (h, w))
+        if whether >= prob or (new_h, new_w) == (h, w):
+            out.append(image)
+            continue
+        small = F.interpolate(image[None], size=(new_h, new_w), mode="bilinear", align_corners=False)[0]
+        above, before = int(top * (h - new_h + 1)), int(left * (w - new_w + 1))
+        out.append(F.pad(small, (before, w - new_w - before, above, h - new_h - above)))
+    return torch.stack(out)
+
+
+def smooth(gradient: Tensor, side: int, sigma: float) -> Tensor:
+    """Each channel convolved with a normalised Gaussian of odd side, zero-padded.
+
+    >>> float(smooth(torch.ones(1, 1, 9, 9), 3, 1.0)[0, 0, 4, 4])
+    1.0
+    """
+    at = torch.arange(side, device=gradient.device, dtype=gradient.dtype) - (side - 1) / 2
+    line = torch.exp(-(at**2) / (2 * sigma**2))
+    kernel = torch.outer(line, line) / line.sum() ** 2
+    channels = gradient.shape[1]
+    return F.conv2d(gradient, kernel.expand(channels, 1, side, side), padding=side // 2, groups=channels)
