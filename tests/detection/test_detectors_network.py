@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from testbed import plugins
+from testbed.detection.adascale import AdaSCALE
 from testbed.detection.gram import Gram, deviation
 from testbed.detection.mahalanobis import Mahalanobis
 from testbed.detection.mahalanobis_network import MahalanobisLayers, MahalanobisODIN, children, spatial_means
 from testbed.detection.mc_dropout import MCDropout, spread
+from testbed.detection.nac import NAC
 from testbed.detection.odin import ODIN
 from testbed.detection.rankfeat import RankFeat, without_rank_one
+from testbed.detection.shaping import LTS, SCALE
 from testbed.errors import DataError, UsageError
 from testbed.metrics.ood import auroc
 from testbed.types import Outputs, Paper, Spec
@@ -194,6 +197,48 @@ def test_gram_with_a_class_missing_is_an_error(network) -> None:
     x, y = bars(7, 60)
     with pytest.raises(DataError, match="class 1"):
         Gram().fit_network(network, x[y != 1], y[y != 1])
+
+
+@pytest.mark.parametrize("scales", ["features", "logits"])
+def test_adascale_with_one_percentile_is_scale_or_lts(scales, network) -> None:
+    """With low = high nothing adapts: the scores are SCALE's, or LTS's, at that percentile."""
+    x, _ = bars(3, 60)
+    logits, features = (t.double().numpy() for t in network.outputs(x))
+    weight, bias = network.head()
+    given = Outputs(logits, features, head_weight=weight, head_bias=bias)
+    other = SCALE(percentile=75.0) if scales == "features" else LTS(top=25.0)
+    ours = AdaSCALE(low=75.0, high=75.0, scales=scales).fit_network(network, x).score_network(network, x)
+    np.testing.assert_allclose(ours, other.score(given), rtol=1e-5)
+
+
+def test_adascale_gives_less_stable_examples_a_smaller_percentile(network) -> None:
+    x, _ = bars(3, 60)
+    detector = AdaSCALE().fit_network(network, x)
+    state = detector.state()
+    assert (np.diff(state["sorted"]) >= 0).all() and len(state["sorted"]) == 60
+    narrow, wide = (replace(detector, low=low, high=85.0).restore(state) for low in (85.0, 75.0))
+    gap = wide.score_network(network, x) - narrow.score_network(network, x)
+    top = np.argsort(detector._shift(network, x)[1])[-1]
+    assert gap[top] > 0
+
+
+def test_nac_covers_what_it_has_seen(network) -> None:
+    x, _ = bars(3, 80)
+    detector = NAC(layers=("0", "1"), enough=1, bins=10).fit_network(network, x)
+    np.testing.assert_allclose(detector.score_network(network, x), -2.0)
+    assert detector.state()["counts0"].shape == (6, 10) and (detector.state()["counts0"].sum(axis=1) == 80).all()
+
+
+def test_nac_states_are_the_gradient_of_the_divergence(network) -> None:
+    """On the map of layer 1 by a second route: the rest of the network alone, differentiated at the map."""
+    x, _ = bars(5, 8)
+    with torch.no_grad():
+        maps = network.module[:2](x)
+    maps.requires_grad_()
+    loss = -network.module[2:](maps).log_softmax(1).mean(1).sum()
+    (slope,) = torch.autograd.grad(loss, maps)
+    expected = torch.sigmoid(100 * (maps * slope).double().flatten(2).mean(2)).detach().numpy()
+    np.testing.assert_allclose(NAC()._states(network, x, ["1"])[0], expected, rtol=1e-5)
 
 
 def test_mc_dropout_measures(network) -> None:
