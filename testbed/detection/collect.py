@@ -10,10 +10,11 @@ has a float32 value of at least t - 2 e; those are the candidates, and they are 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from testbed.detection.similarity import Side, slack
+from testbed.detection.similarity import Side, fingerprint, slack
 from testbed.types import Array, Float64, Ints
 
 _PAIRS = 2**16
@@ -25,9 +26,9 @@ class Nearest:
 
     k: int
 
-    def key(self) -> bytes:
+    def key(self) -> str:
         """The k."""
-        return f"nearest {self.k}".encode()
+        return f"nearest {self.k}"
 
     def take(self, rows: slice, similarity: Array, bank: Side, query: Float64) -> Array:
         """The k smallest distances of each row."""
@@ -54,9 +55,9 @@ class Guided:
     weights: Float64
     k: int
 
-    def key(self) -> bytes:
+    def key(self) -> str:
         """The weights and the k."""
-        return f"guided {self.k} ".encode() + self.weights.tobytes()
+        return f"guided {self.k} {fingerprint(self.weights)}"
 
     def take(self, rows: slice, similarity: Array, bank: Side, query: Float64) -> Array:
         """The guided mean of each row."""
@@ -82,18 +83,21 @@ class Related:
     power: float
     threshold: float
 
-    def key(self) -> bytes:
+    def key(self) -> str:
         """Power, threshold and both sets of probabilities."""
         return (
-            f"related {self.power!r} {self.threshold!r} ".encode()
-            + self.query_probs.tobytes()
-            + self.bank_probs.tobytes()
+            f"related {self.power!r} {self.threshold!r} {fingerprint(self.query_probs)} {fingerprint(self.bank_probs)}"
         )
+
+    @cached_property
+    def narrow(self) -> Array:
+        """The bank's probabilities, float32 `[k N]`."""
+        return np.ascontiguousarray(self.bank_probs.T, dtype=np.float32)
 
     def take(self, rows: slice, similarity: Array, bank: Side, query: Float64) -> Array:
         """The relation of each row to the whole bank."""
         p = self.query_probs[rows]
-        value = np.matmul(p.astype(np.float32), self.bank_probs.T.astype(np.float32))
+        value = np.matmul(p.astype(np.float32), self.narrow)
         np.multiply(value, similarity, out=value)
         edge = value > np.float32(self.threshold)
         doubt = slack(query.shape[1]) + slack(p.shape[1]) + 2.0**-22
@@ -121,9 +125,9 @@ class Covered:
     radii: Float64
     needed: int
 
-    def key(self) -> bytes:
+    def key(self) -> str:
         """The radii and the count."""
-        return f"covered {self.needed} ".encode() + self.radii.tobytes()
+        return f"covered {self.needed} {fingerprint(self.radii)}"
 
     def take(self, rows: slice, similarity: Array, bank: Side, query: Float64) -> Array:
         """The level of each row, by bisection in float32 and again in float64 where float32 leaves a doubt."""

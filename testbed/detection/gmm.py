@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -16,7 +16,11 @@ from testbed.detection.base import Detector, State, require, same_width
 from testbed.detection.gaussian import squared_distances, whiten, within_covariance
 from testbed.detection.mahalanobis import means_of_present
 from testbed.detection.numeric import float64, logsumexp
+from testbed.errors import DataError
 from testbed.types import Float64, Outputs, Paper
+
+#: The covariances of all classes may take this much memory.
+MOST_BYTES: Final = 4 * 2**30
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ class GMM(Detector):
         z = float64(np.asarray(outputs.features))
         means, index = means_of_present(outputs, "gmm")
         d = z.shape[1]
+        if len(means) * d * d * 8 > MOST_BYTES:
+            size = len(means) * d * d * 8 / 2**30
+            raise DataError(f"gmm: {len(means)} covariances of {d} x {d} take {size:.0f} GiB; use rmds or mahalanobis")
         whitenings, constants = np.empty((len(means), d, d)), np.empty(len(means))
         for c in range(len(means)):
             rows = z[index == c]

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
+from blake3 import blake3
 
 from testbed.detection.numeric import unit_rows
-from testbed.digest import digest_bytes
 from testbed.types import Array, Float64, Ints
 
 #: Query rows a block, and bytes of results that are remembered.
@@ -40,8 +40,8 @@ class Side(NamedTuple):
 class Collector(Protocol):
     """Takes the similarities block by block and ends with one array, a row an example."""
 
-    def key(self) -> bytes:
-        """What decides the result besides bank and query."""
+    def key(self) -> str:
+        """What decides the result besides bank and query; arrays by their `fingerprint`."""
 
     def take(self, rows: slice, similarity: Array, bank: Side, query: Float64) -> Array:
         """The results `[m ...]` of a block: float32 similarities `[m N]`, float64 unit rows of the query `[m d]`."""
@@ -78,7 +78,7 @@ def side(features: Array) -> Side:
 
 def answers(needs: Sequence[Need]) -> list[Array]:
     """The results of the needs, in order; needs of one bank and query share a pass."""
-    named = [(_digest(n.bank), _digest(n.query), digest_bytes(n.collector.key())) for n in needs]
+    named = [(fingerprint(n.bank), fingerprint(n.query), n.collector.key()) for n in needs]
     keys = ["/".join(name) for name in named]
     found = {key: _ANSWERS[key] for key in keys if key in _ANSWERS}
     missing: dict[tuple[str, str], dict[str, Need]] = {}
@@ -116,9 +116,16 @@ def run_pass(bank: Array, query: Array, collectors: Sequence[Collector]) -> list
     return [np.concatenate(part) for part in parts]
 
 
-def _digest(array: Array) -> str:
+def fingerprint(array: Array) -> str:
+    """A digest of an array's dtype, shape and values, made without a copy where it is contiguous.
+
+    >>> fingerprint(np.zeros(2)) == fingerprint(np.zeros((2, 1)))
+    False
+    """
     flat = np.ascontiguousarray(array)
-    return digest_bytes(f"{flat.dtype.str}{flat.shape}".encode() + flat.tobytes())
+    digest = blake3(f"{flat.dtype.str}{flat.shape}".encode())
+    digest.update(flat.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest(16)
 
 
 def _remember(key: str, result: Array) -> Array:

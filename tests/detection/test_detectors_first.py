@@ -141,3 +141,11 @@ def test_no_warning_on_a_sound_bank(world) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Mahalanobis().fit(world.train).score(world.test)
+
+
+def test_gmm_that_would_not_fit_in_memory_is_refused(world, monkeypatch) -> None:
+    from testbed.detection import gmm
+
+    monkeypatch.setattr(gmm, "MOST_BYTES", 5 * 16 * 16 * 8 - 1)
+    with pytest.raises(DataError, match="5 covariances of 16 x 16"):
+        gmm.GMM().fit(world.train)
