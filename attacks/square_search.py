@@ -177,7 +177,8 @@ def _move(delta: Tensor, draws: Tensor, size: int, eps: float) -> Tensor:
     target = (inside**2 + unused[:, None]).sqrt()[:, :, None, None]
     fresh = fresh / (1e-12 + fresh.flatten(2).norm(dim=2)[:, :, None, None]) * target
     new = flat.scatter(1, second, torch.zeros_like(old.reshape(m, -1))).scatter(1, first, fresh.reshape(m, -1))
-    return (new * (eps / (1e-12 + new.norm(dim=1, keepdim=True))).clamp_max(1.0)).reshape(delta.shape)
+    shrink = (eps / (1e-12 + torch.linalg.vector_norm(new, dim=1, keepdim=True))).clamp_max(1.0)
+    return torch.mul(new, shrink).reshape(delta.shape)
 
 
 def _bump(size: int, device: Any) -> Tensor:
@@ -214,4 +215,4 @@ def _tiles(x: Tensor, rng: Any, eps: float) -> Tensor:
         n, c, rows * size, columns * size
     )
     size_of = 1e-12 + torch.linalg.vector_norm(delta.flatten(1), dim=1)
-    return delta * (eps / size_of)[:, None, None, None]
+    return torch.mul(delta, (eps / size_of)[:, None, None, None])

@@ -6,6 +6,7 @@ Rules
 - An example that is wrong before the attack keeps its clean image, costs the plug-in nothing and has first_step 0.
 - Which image stands for an example is the plug-in's to find: fooled -> the first fooled iterate, not fooled -> the
   highest-loss iterate. Whether it fools is decided here, by a forward pass on the verified image.
+- An attack on confidence keeps the predicted label: where it did not, the clean image stands, marked as failed.
 - A plug-in that draws from `rng` gets draws keyed by example. One that asks for a torch `generator`, or that is
   batch-coupled, gets a seed for each slice (a function of the slice's ids), set for torch, numpy and random and put
   back afterwards.

@@ -174,6 +174,10 @@ def _judge(
         )
     x_adv[data.wrong] = data.x[data.wrong]
     logits = Victim(model, batch=attack.batch)(x_adv) if len(x_adv) else data.logits
+    if attack.plugin.facts["objective"] == "confidence":
+        changed = logits.argmax(1) != data.logits.argmax(1)
+        x_adv[changed], logits[changed] = data.x[changed], data.logits[changed]
+        found.failed[changed] = True
     labelled = data.y >= 0
     success = (logits.argmax(1) != data.y) & labelled
     margin, loss = _margin_and_loss(logits, data.y.clamp_min(0))

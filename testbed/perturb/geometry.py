@@ -37,7 +37,7 @@ def length(delta: Tensor, norm: str) -> Tensor:
     return size
 
 
-def inside(distance: Tensor, eps: Any, norm: str, features: int) -> Tensor:
+def inside(distance: Tensor, eps: float, norm: str, features: int) -> Tensor:
     """Which distances are within eps, up to TOLERANCE and float32 rounding.
 
     Storing x + delta rounds each value by up to 2^-25 for x in [0, 1], which adds up over the features of an l1 or l2

@@ -47,6 +47,7 @@ CASES = [
     *[Case("deepfool", norm, EPS[norm]) for norm in ("linf", "l2")],
     Case("hopskipjump", "linf", 0.3, {"steps": 3, "max_gradient_eval_steps": 50}),
     Case("hopskipjump", "l2", 2.5, {"steps": 3, "max_gradient_eval_steps": 50}),
+    *[Case("calibration_attack", norm, EPS[norm], {"steps": 10}, 0.0) for norm in ("linf", "l2", "l1")],
     Case("boundary", "l2", EPS["l2"], {"steps": 30}, 0.0),
 ]
 
