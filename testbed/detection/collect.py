@@ -2,7 +2,7 @@
 
 Each collector sees float32 similarities, never changes them, and settles in float64 whatever float32 cannot decide.
 
-How the k largest of a row are found: the row is cut into groups of columns, and t, the k-th largest of the group
+How the k largest of a row are found: the columns are dealt into groups, and t, the k-th largest of the group
 maxima, is a lower bound of the k-th largest value. If values are off by at most e, every true member of the k largest
 has a float32 value of at least t - 2 e; those are the candidates, and they are ranked in float64.
 """
@@ -98,20 +98,24 @@ class Related:
         """The relation of each row to the whole bank."""
         p = self.query_probs[rows]
         value = np.matmul(p.astype(np.float32), self.narrow)
+        total = np.empty(len(p))
+        for row in range(len(p)):  # one row at a time stays in the processor's cache
+            total[row] = self._sum(value[row], similarity[row], p[row], bank, query[row])
+        return total
+
+    def _sum(self, value: Array, similarity: Array, probs: Float64, bank: Side, query: Float64) -> float:
+        """Sum over one row's edges; `value` is scratch. What lies near the threshold is computed again in float64."""
         np.multiply(value, similarity, out=value)
-        edge = value > np.float32(self.threshold)
-        doubt = slack(query.shape[1]) + slack(p.shape[1]) + 2.0**-22
-        near = np.flatnonzero((value > self.threshold - doubt) & (value < self.threshold + doubt))
-        row, column = np.divmod(near, similarity.shape[1])
-        exact = pairwise(row, column, bank.wide, query, "product") * pairwise(
-            row, column, self.bank_probs, p, "product"
-        )
-        edge[row, column] = exact > self.threshold
+        doubt = slack(len(query)) + slack(len(probs)) + 2.0**-22
+        edge = value > self.threshold - doubt
+        near = np.flatnonzero(edge & (value < self.threshold + doubt))
+        if len(near):
+            exact = (bank.wide[near] @ query) * (self.bank_probs[near] @ probs)
+            edge[near] = exact > self.threshold
         np.multiply(value, edge, out=value)
         if self.power != 1.0:
-            np.power(np.maximum(value, 0.0, out=value), self.power, out=value)
-        total: Float64 = value.sum(axis=1, dtype=np.float32).astype(np.float64)
-        return total
+            np.power(value, self.power, out=value)
+        return float(value.sum(dtype=np.float32))
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,7 @@ def candidates(values: Array, k: int, error: float) -> tuple[Ints, Ints]:
     n = values.shape[1]
     width = min(64, max(1, n // (16 * k)))
     whole = n // width * width
-    groups = values[:, :whole].reshape(len(values), -1, width).max(axis=2) if width > 1 else values
+    groups = values[:, :whole].reshape(len(values), width, -1).max(axis=1) if width > 1 else values
     bound = np.partition(groups, groups.shape[1] - k, axis=1)[:, -k].astype(np.float64)
     near = np.flatnonzero(values >= np.nextafter((bound - 2 * error).astype(np.float32), np.float32(-np.inf))[:, None])
     row, column = np.divmod(near, n)

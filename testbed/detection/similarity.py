@@ -22,8 +22,8 @@ from blake3 import blake3
 from testbed.detection.numeric import unit_rows
 from testbed.types import Array, Float64, Ints
 
-#: Query rows a block, and bytes of results that are remembered.
-BLOCK: Final = 64
+#: Bytes of similarities in a block of query rows (of which there are at most 256), and of results that are remembered.
+BLOCK_BYTES: Final = 64 * 2**20
 REMEMBERED: Final = 64 * 2**20
 
 _ANSWERS: OrderedDict[str, Array] = OrderedDict()
@@ -107,10 +107,12 @@ def run_pass(bank: Array, query: Array, collectors: Sequence[Collector]) -> list
     """One sweep over the query; the result of each collector."""
     known, asked = side(bank), side(query)
     parts: list[list[Array]] = [[] for _ in collectors]
-    product = np.empty((min(BLOCK, len(asked.wide)), len(known.wide)), dtype=np.float32)
-    for start in range(0, len(asked.wide), BLOCK):
-        rows = slice(start, min(start + BLOCK, len(asked.wide)))
-        similarity = np.matmul(asked.narrow[rows], known.narrow.T, out=product[: rows.stop - start])
+    size = max(1, min(256, BLOCK_BYTES // (4 * len(known.wide))))
+    columns = np.ascontiguousarray(known.narrow.T)
+    product = np.empty((min(size, len(asked.wide)), len(known.wide)), dtype=np.float32)
+    for start in range(0, len(asked.wide), size):
+        rows = slice(start, min(start + size, len(asked.wide)))
+        similarity = np.matmul(asked.narrow[rows], columns, out=product[: rows.stop - start])
         for part, collector in zip(parts, collectors, strict=True):
             part.append(collector.take(rows, similarity, known, asked.wide[rows]))
     return [np.concatenate(part) for part in parts]
