@@ -65,11 +65,11 @@ def _victim(channels: int = SHAPE[0]) -> Any:
 
 @cache
 def _data(channels: int = SHAPE[0]) -> tuple[Any, Any, Any]:
-    """Images `[n c h w]` away from the bounds, the labels the victim gives them, and ids."""
+    """Images `[n c h w]` up to the bounds, the labels the victim gives them, and ids."""
     import torch
 
     draws = torch.Generator().manual_seed(7)
-    x = torch.rand(N, channels, *SHAPE[1:], generator=draws) * 0.8 + 0.1
+    x = torch.rand(N, channels, *SHAPE[1:], generator=draws)
     with torch.no_grad():
         y = _victim(channels)(x).argmax(1)
     return x, y, np.arange(N) * 7 + 3

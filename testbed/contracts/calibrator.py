@@ -64,7 +64,10 @@ def drawn(classes: int) -> Drawn:
     p /= p.sum(axis=1, keepdims=True)
     labels = np.minimum((p.cumsum(axis=1) < rng.random((500, 1))).sum(axis=1), classes - 1)
     labels[:classes] = np.arange(classes)
-    return Drawn(logits[:300], labels[:300], features[:300], logits[300:], features[300:])
+    found = Drawn(logits[:300], labels[:300], features[:300], logits[300:], features[300:])
+    for array in found:
+        array.flags.writeable = False  # as arrays from the store are
+    return found
 
 
 def _fit(calibrator: Any, plugin: Plugin, data: Drawn) -> Any:
@@ -73,7 +76,7 @@ def _fit(calibrator: Any, plugin: Plugin, data: Drawn) -> Any:
         more["unlabelled"] = Outputs(data.test, data.test_features)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        done = calibrator.fit(data.logits.copy(), data.labels.copy(), **more)
+        done = calibrator.fit(data.logits, data.labels, **more)
     expect(done is not None, "fit(...) returned None; it must return the fitted calibrator")
     return done
 
@@ -98,9 +101,11 @@ def _rows(p: Any, classes: int) -> None:
 
 
 def _untouched(fitted: Any, probs: Any) -> None:
-    before = drawn(4).test.copy()
-    probs(fitted())
-    expect((drawn(4).test == before).all(), "probs(...) wrote into the logits that it was given")
+    try:
+        probs(fitted())
+    except ValueError as error:
+        expect("read-only" not in str(error), f"it writes into its inputs ({error}); work on a copy")
+        raise
 
 
 def _same(one: Float64, two: Float64, tolerance: float) -> None:
