@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from importlib.metadata import entry_points
 from typing import Annotated, Any, Final
 
 import typer
@@ -126,15 +125,37 @@ def _words(value: Any) -> str:
 
 
 def _counts() -> None:
+    from testbed.papers.book import keys
+
     for name in NAMES:
-        count = len(entry_points(group="testbed.papers")) if name == PAPERS else len(installed(name[:-1]))
+        count = len(keys()) if name == PAPERS else len(installed(name[:-1]))
         print(f"{name:<12} {count:>4}")
     print("testbed ls KIND lists one kind; --bibtex gives the papers")
 
 
 def _papers(as_json: bool) -> None:
-    names = sorted(point.name for point in entry_points(group="testbed.papers"))
-    print(json.dumps(names) if as_json else "\n".join(names) or "no paper table is installed")
+    from testbed.papers.book import keys, open_table
+
+    tables = [open_table(key) for key in keys()]
+    if as_json:
+        plain = [{"name": t.key, "title": t.title, "figures": len(t.figures), "needs": t.needs} for t in tables]
+        print(json.dumps(plain, indent=1))
+    elif not tables:
+        print("no paper table is installed")
+    else:
+        _paper_table(tables)
+
+
+def _paper_table(tables: list[Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from testbed.cli.console import console
+
+    shown = Table("name", "figures", "table", "needs", box=None, pad_edge=False, header_style="bold")
+    for table in tables:
+        shown.add_row(*map(Text, (table.key, str(len(table.figures)), table.title, table.needs)))
+    console().print(shown)
 
 
 def _table(plugins: list[Plugin | str]) -> None:

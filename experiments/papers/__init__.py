@@ -1,0 +1,1 @@
+"""Published tables, one folder each, installed as `testbed_papers`: data only."""
