@@ -90,9 +90,9 @@ def setting(
     available = sets_with(name)
     if available == ("mnist28",) or (shape == (28, 28, 1) and "mnist28" in available):
         return _in_set(name, "mnist28", severity, zero, reciprocal)
-    size = math.sqrt(shape[0] * shape[1])
-    above = min((s for s in SIZES if s >= size), default=max(SIZES))
-    below = max((s for s in SIZES if s <= size), default=min(SIZES))
+    size, sizes = math.sqrt(shape[0] * shape[1]), [s for s, which in SIZES.items() if which in available]
+    above = min((s for s in sizes if s >= size), default=max(sizes))
+    below = max((s for s in sizes if s <= size), default=min(sizes))
     low, high = (_in_set(name, SIZES[s], severity, zero, reciprocal) for s in (below, above))
     if below >= above:
         return low
