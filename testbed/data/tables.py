@@ -116,13 +116,18 @@ def decode(value: Any, size: int | None = None, shape: tuple[int, ...] = ()) -> 
             value = Image.open(io.BytesIO(value))
         except UnidentifiedImageError:
             raise DataError(f"an image cell holds {len(value)} bytes that no image format begins with") from None
-    image = from_pillow(value) if hasattr(value, "convert") else from_numbers(value, shape)
+    try:
+        image = from_pillow(value) if hasattr(value, "convert") else from_numbers(value, shape)
+    except OSError as error:
+        raise DataError(f"an image cannot be decoded: {error}") from None
     return image if size is None or image.shape[:2] == (size, size) else resize(image, size, size)
 
 
 def from_pillow(image: Any) -> Array:
     """uint8 `[h w 1]` for grey modes, `[h w 3]` for all others (a palette or alpha channel is converted to RGB)."""
-    grey = image.mode in ("1", "L", "LA", "I", "I;16", "F")
+    if image.mode.startswith(("I", "F")):
+        raise DataError(f"an image has the mode {image.mode}, more than 8 bits a value; save it with 8 bits first")
+    grey = image.mode in ("1", "L", "LA")
     pixels = np.asarray(image.convert("L" if grey else "RGB"))
     return pixels[..., None] if grey else pixels
 

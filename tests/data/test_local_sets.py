@@ -183,6 +183,12 @@ def test_image_folders_that_cannot_be_used(tmp_path):
     (tmp_path / "b" / "x" / "1.png").write_bytes(b"<html>")
     with pytest.raises(DataError, match=r"1\.png: an image cell holds 6 bytes"):
         ImageFolder(str(tmp_path / "b")).load("all")
+    (tmp_path / "b" / "x" / "1.png").write_bytes(png(X[0])[:-40])
+    with pytest.raises(DataError, match=r"1\.png: an image cannot be decoded"):
+        ImageFolder(str(tmp_path / "b")).load("all")
+    (tmp_path / "b" / "x" / "1.png").write_bytes(png(X[0, ..., 0].astype(np.uint16) * 200))
+    with pytest.raises(DataError, match=r"1\.png: an image has the mode I;16, more than 8 bits"):
+        ImageFolder(str(tmp_path / "b")).load("all")
     (tmp_path / "b" / "x" / "1.png").write_bytes(png(X[0]))
     (tmp_path / "b" / "x" / "2.png").write_bytes(png(X[0, :4]))
     with pytest.raises(DataError, match="set `size` to resize all"):
