@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from testbed.errors import DataError
+from testbed.errors import DataError, EnvironmentProblem
 from testbed.papers.book import Figure, Table
 
 Verdict = Literal["within", "missed", "reported", "not attempted", "failed"]
@@ -41,7 +41,10 @@ class Compared:
 def compare(table: Table, results: Path | None, *, quick: bool = False) -> list[Compared]:
     """Every figure of the table (in quick mode, those marked quick) beside what the run or a function gives."""
     figures = [figure for figure in table.figures if figure.quick or not quick]
-    return [_one(figure, results) for figure in figures]
+    rows = [_one(figure, results) for figure in figures]
+    if rows and all(row.verdict == "not attempted" for row in rows):
+        raise EnvironmentProblem(f"{table.key}: no figure could be had; {rows[0].note}")
+    return rows
 
 
 def passed(rows: list[Compared]) -> bool:
@@ -72,7 +75,10 @@ def _one(figure: Figure, results: Path | None) -> Compared:
     if kind == "not attempted":
         return Compared(figure, None, None, None, None, "not attempted", rest.strip())
     if kind == "compute":
-        return judge(figure, *_compute(rest))
+        try:
+            return judge(figure, *_compute(rest))
+        except EnvironmentProblem as problem:
+            return Compared(figure, None, None, None, None, "not attempted", str(problem))
     if results is None:
         return Compared(figure, None, None, None, None, "not attempted", "no run was given")
     return _from_rows(figure, rest.strip(), results)

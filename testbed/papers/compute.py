@@ -5,6 +5,7 @@ Each function gives (value, lower end, upper end, n): a 95 % interval where ther
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -13,6 +14,8 @@ import numpy as np
 
 from testbed.data.arrays import arrays
 from testbed.data.base import data_file
+from testbed.errors import DataError
+from testbed.metrics.corruption import ALEXNET, mean_corruption_error
 from testbed.types import Array, Float64
 
 Result = tuple[float, float, float, int]
@@ -105,10 +108,37 @@ def cifar10_duplicates() -> Result:
     return share(*_cifar_duplicates())
 
 
-def mean_ce(*errors: str) -> Result:
-    """Mean of corruption errors that are already relative to AlexNet, as papers print them, in percent."""
-    values = np.array([float(error) for error in errors])
-    return (float(values.mean()),) * 3 + (len(values),)
+def alexnet_mce() -> Result:
+    """mCE of AlexNet from its own errors, in percent: 100 by definition, so it checks the table that mCE divides by.
+
+    >>> round(alexnet_mce()[0], 6)
+    100.0
+    """
+    return _mce({name: [error] for name, error in ALEXNET.items()})
+
+
+def imagenet_c_mce(name: str) -> Result:
+    """mCE in percent of a network from its errors in imagenet-c/NAME.csv (columns corruption, severity, error)."""
+    path = data_file(f"imagenet-c/{name}.csv", "imagenet-c")
+    errors: dict[str, dict[str, float]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for line, record in enumerate(csv.DictReader(file), start=2):
+            try:
+                errors.setdefault(record["corruption"], {})[record["severity"]] = float(record["error"])
+            except (KeyError, TypeError, ValueError):
+                raise DataError(f"{path}:{line}: expected corruption, severity, error; got {record}") from None
+    short = sorted(c for c in ALEXNET if sorted(errors.get(c, {})) != list("12345"))
+    if short:
+        raise DataError(f"{path}: mCE needs the severities 1 to 5 of each corruption; not so: {', '.join(short)}")
+    try:
+        return _mce({corruption: list(found.values()) for corruption, found in errors.items()})
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _mce(errors: Mapping[str, list[float]]) -> Result:
+    value = 100 * mean_corruption_error(errors)
+    return value, value, value, len(ALEXNET)
 
 
 FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
@@ -117,5 +147,6 @@ FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "cifar101_difference": cifar101_difference,
     "cifar101_fit": cifar101_fit,
     "cifar10_duplicates": cifar10_duplicates,
-    "mean_ce": mean_ce,
+    "alexnet_mce": alexnet_mce,
+    "imagenet_c_mce": imagenet_c_mce,
 }
