@@ -73,3 +73,29 @@ class AutoAttack:
 
         judge = self.judge if self.cascade == "rand" else 1
         return run(self.stages(), model, x, y, rng, inside=(self.eps, self.norm), judge=judge)
+
+
+@dataclass(frozen=True)
+class AutoAttackFast:
+    """The fast tier: APGD-CE and APGD-T alone, fewer steps and targets, hopeless runs ended.
+
+    What it misses is what only FAB-T, Square or a longer run finds; on masked nets that is a lot.
+    """
+
+    eps: float
+    norm: Literal["linf", "l2"] = "linf"
+    steps: int = 75
+    targets: int = 5
+    bounds: Any = (0.0, 1.0)
+
+    norms: ClassVar = ("linf", "l2")
+    streams: ClassVar = True
+    reference: ClassVar = PAPER
+
+    def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
+        """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
+        from .cascade import run
+
+        ball = {"eps": self.eps, "norm": self.norm, "bounds": self.bounds, "steps": self.steps}
+        stages = [("apgd-ce", APGD(**ball)), ("apgd-t", APGDT(**ball, targets=self.targets, hopeless=True))]
+        return run(stages, model, x, y, rng, inside=(self.eps, self.norm))

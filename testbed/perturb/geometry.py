@@ -6,6 +6,7 @@ All functions take tensors `[n ...]` with one example a row and work on each row
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ def inside(distance: Tensor, eps: float, norm: str, features: int) -> Tensor:
     Storing x + delta rounds each value by up to 2^-25 for x in [0, 1], which adds up over the features of an l1 or l2
     norm: the allowance is 2^-24 times d (l1), sqrt(d) (l2) or 1 (linf); l0 counts are exact.
     """
-    rounding = {"linf": 1.0, "l2": features**0.5, "l1": float(features), "l0": 0.0}[norm] * 2.0**-24
+    rounding = {"linf": 1.0, "l2": math.sqrt(features), "l1": float(features), "l0": 0.0}[norm] * 2.0**-24
     return distance <= eps * (1 + TOLERANCE) + TOLERANCE + rounding
 
 

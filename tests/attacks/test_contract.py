@@ -48,6 +48,13 @@ CASES = [
     Case("hopskipjump", "linf", 0.3, {"steps": 3, "max_gradient_eval_steps": 50}),
     Case("hopskipjump", "l2", 2.5, {"steps": 3, "max_gradient_eval_steps": 50}),
     *[Case("calibration_attack", norm, EPS[norm], {"steps": 10}, 0.0) for norm in ("linf", "l2", "l1")],
+    Case("autoattack_fast", "linf", EPS["linf"], {"steps": 20}),
+    Case("spsa", "linf", EPS["linf"], {"steps": 10, "samples": 32, "learning_rate": 0.03}),
+    Case("one_pixel", "l0", 24, {"population": 30, "generations": 10}, 0.1),
+    Case("spatial", None, None, {"rotations": 5, "translations": 3}, 0.3),
+    Case("stadv", None, None, {"steps": 10, "learning_rate": 0.2}, 0.1),
+    Case("patch", None, None, {"area": 0.2, "steps": 30}, 0.3),
+    Case("universal", "linf", 0.25, {"steps": 20}, 0.2),
     Case("boundary", "l2", EPS["l2"], {"steps": 30}, 0.0),
 ]
 
