@@ -97,5 +97,8 @@ class AutoAttackFast:
         from .cascade import run
 
         ball = {"eps": self.eps, "norm": self.norm, "bounds": self.bounds, "steps": self.steps}
-        stages = [("apgd-ce", APGD(**ball)), ("apgd-t", APGDT(**ball, targets=self.targets, hopeless=True))]
+        stages: list[tuple[str, Any]] = [
+            ("apgd-ce", APGD(**ball)),
+            ("apgd-t", APGDT(**ball, targets=self.targets, hopeless=True)),
+        ]
         return run(stages, model, x, y, rng, inside=(self.eps, self.norm))
