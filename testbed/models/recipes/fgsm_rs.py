@@ -2,8 +2,9 @@
 
     delta ~ U[-eps, eps];  delta <- clip(delta + alpha sign(grad CE(f(x + delta), y)), -eps, eps);
     minimise CE(f(x + delta), y)
-with x + delta kept in [0, 1] before and after the step, as in the authors' code. Fast, and known to overfit to the
-one step on long runs with large eps (the paper's "catastrophic overfitting"): judge the result by strong attacks.
+The attacked image is clipped to [0, 1], the random start is not: clipping the start as well takes the variety out of
+the perturbations on MNIST, and training collapses to its one step (PGD-50 at eps 0.3 left 7 %). Fast, and known to
+overfit on long runs with large eps (the paper's "catastrophic overfitting"): judge the result by strong attacks.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class FgsmRs(Recipe):
     eps: float = 0.3
     alpha: float = 1.25
 
+    version: ClassVar[int] = 2
     reference: ClassVar[Paper] = Paper(
         "Fast is better than free: Revisiting adversarial training",
         "Eric Wong, Leslie Rice, J. Zico Kolter",
@@ -39,8 +41,7 @@ class FgsmRs(Recipe):
         import torch
         from torch.nn import functional as F
 
-        start = torch.empty_like(x).uniform_(-self.eps, self.eps)
-        moved = (x + start).clamp(0, 1).requires_grad_(True)
-        (gradient,) = torch.autograd.grad(F.cross_entropy(model(moved), y), moved)
-        delta = (moved.detach() - x + self.alpha * self.eps * gradient.sign()).clamp(-self.eps, self.eps)
+        start = torch.empty_like(x).uniform_(-self.eps, self.eps).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(x + start), y), start)
+        delta = (start.detach() + self.alpha * self.eps * gradient.sign()).clamp(-self.eps, self.eps)
         return F.cross_entropy(model((x + delta).clamp(0, 1)), y)
