@@ -29,7 +29,7 @@ def reproduce(
     if table.grid is not None:
         folder = out or Path("runs") / (table.key + ("-quick" if quick else ""))
         results = _run(table.grid, list(table.quick) if quick else [], folder, store, executor)
-    rows = compare(table, results, quick=quick)
+    rows = compare(table, results, quick=quick, store=store)
     if as_latex:
         typer.echo(latex(table.title, rows) + "\n".join(f"% {line}".rstrip() for line in table.notes.splitlines()))
     else:

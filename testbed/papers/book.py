@@ -8,6 +8,7 @@ Columns of published.csv
     ours         `rows: CONDITION`, SQL over results.parquet that meets one row; `compute: NAME ARGUMENT...`, a function
                  of `testbed.papers.compute` or `package.module:function`, called with the words behind it, which gives
                  (value, low, high, n); `not attempted: REASON`
+                 or `order: MODEL METRIC CALIBRATOR=PRINTED ...`, the strict orders that ours reverses significantly
     source       where the printed number stands
     verified     yes where it was read there; a number that was not is never shown as published
     verified     yes where we read it there; a number without yes is not printed and not judged against
@@ -126,7 +127,12 @@ def _text(path: Path) -> str:
 
 def _figure(record: dict[str, str], where: str) -> Figure:
     kind = record["ours"].partition(":")[0]
-    if record["unit"] not in ("percent", "error", "number") or kind not in ("rows", "compute", "not attempted"):
+    if record["unit"] not in ("percent", "error", "number") or kind not in (
+        "rows",
+        "order",
+        "compute",
+        "not attempted",
+    ):
         raise UsageError(f"{where}: unit {record['unit']!r} or source of ours {kind!r} is not known")
     try:
         published, tolerance = (float(record[name]) if record[name] else None for name in ("published", "tolerance"))

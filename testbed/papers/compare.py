@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from testbed.errors import DataError, EnvironmentProblem
 from testbed.papers.book import Figure, Table
+from testbed.papers.order import reversed_pairs
 
 Verdict = Literal["within", "missed", "reported", "not attempted", "failed"]
 
@@ -38,10 +39,10 @@ class Compared:
         return None if self.value is None or self.published is None else self.value - self.published
 
 
-def compare(table: Table, results: Path | None, *, quick: bool = False) -> list[Compared]:
+def compare(table: Table, results: Path | None, *, quick: bool = False, store: str | None = None) -> list[Compared]:
     """Every figure of the table (in quick mode, those marked quick) beside what the run or a function gives."""
     figures = [figure for figure in table.figures if figure.quick or not quick]
-    rows = [_one(figure, results) for figure in figures]
+    rows = [_one(figure, results, store) for figure in figures]
     if rows and all(row.verdict == "not attempted" for row in rows):
         raise EnvironmentProblem(f"{table.key}: no figure could be had; {rows[0].note}")
     return rows
@@ -70,7 +71,7 @@ def judge(figure: Figure, value: float, low: float, high: float, n: int) -> Comp
     return Compared(figure, value, low, high, n, "within" if near else "missed")
 
 
-def _one(figure: Figure, results: Path | None) -> Compared:
+def _one(figure: Figure, results: Path | None, store: str | None) -> Compared:
     kind, _, rest = figure.ours.partition(":")
     if kind == "not attempted":
         return Compared(figure, None, None, None, None, "not attempted", rest.strip())
@@ -81,6 +82,10 @@ def _one(figure: Figure, results: Path | None) -> Compared:
             return Compared(figure, None, None, None, None, "not attempted", str(problem))
     if results is None:
         return Compared(figure, None, None, None, None, "not attempted", "no run was given")
+    if kind == "order":
+        wrong, pairs, n = reversed_pairs(rest, results.parent, store)
+        note = f"{pairs} pairs" + "".join(f"; {low} above {high}" for low, high in wrong)
+        return replace(judge(figure, len(wrong), len(wrong), len(wrong), n), note=note)
     return _from_rows(figure, rest.strip(), results)
 
 

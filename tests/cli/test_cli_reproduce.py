@@ -97,6 +97,19 @@ def test_a_condition_that_meets_no_row_fails(testbed_command, table, tmp_path) -
     assert ended.code == 1 and "0 rows of the run meet" in ended.out
 
 
+def test_an_order_that_ours_reverses(testbed_command, table, tmp_path) -> None:
+    """Two bins for ten classes have a far larger NLL: printed as the lower one, it is reversed, else it is not."""
+    grid = GRID.replace("[accuracy, ece]", "[accuracy, nll]") + "calibrators: [none, {use: histogram, bins: 2}]\n"
+    order = {"published": "0", "tolerance": "0", "verified": "yes"}
+    wrong, right, tied = (f"order: net nll histogram={a} none={b}" for a, b in ((1, 2), (2, 1), (1, 1)))
+    folder = table({**order, "ours": wrong}, {**order, "ours": right}, {**order, "ours": tied}, grid=grid)
+    where = ["--store", tmp_path / "store", "--out", tmp_path / "run"]
+    ended = testbed_command("reproduce", folder, "--executor", "serial", *where)
+    lines = [line for line in ended.out.splitlines() if line.startswith("| r ")]
+    assert ended.code == 1 and "missed: 1 pairs; histogram above none" in lines[0]
+    assert "within: 1 pairs" in lines[1] and "within: 0 pairs" in lines[2]
+
+
 def test_latex(testbed_command, table) -> None:
     out = testbed_command("reproduce", table({**published("100"), "row": "a_b & 5 %"}), "--latex").out
     assert r"a\_b \& 5 \%" in out and out.count(r"\toprule") == 1 and "\n% - all of it" in out
