@@ -9,7 +9,7 @@
 The step starts at 2 eps; checkpoints come after 22, 41, 57, 70, 80, 87, 93, 99 of 100 steps. After going back, the
 momentum term keeps the previous iterate. As in the authors' code the first checkpoint counts its first step as a rise
 where the loss is above zero. All state is per example, so a row's run does not depend on the others; an example leaves
-at its first fooled iterate. For l1 (Croce and Hein 2021) see `apgd_l1`.
+at its first fooled iterate. The l1 rule (Croce and Hein 2021) is not here.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class APGD:
     eot: int = 1
     bounds: Any = (0.0, 1.0)
 
-    norms: ClassVar = ("linf", "l2", "l1")
+    norms: ClassVar = ("linf", "l2")
     streams: ClassVar = True
     reference: ClassVar = PAPER
 
@@ -87,7 +87,7 @@ class APGDT:
     hopeless: bool = False
     bounds: Any = (0.0, 1.0)
 
-    norms: ClassVar = ("linf", "l2", "l1")
+    norms: ClassVar = ("linf", "l2")
     streams: ClassVar = True
     reference: ClassVar = PAPER
 

@@ -154,10 +154,6 @@ class _Model:
         extra: dict[str, list[str]] = {}
         if kind == "surrogate":
             model = self.other_model(name)
-        elif kind == "detector":
-            entry = next(d for d in self.resolved.detectors if d.name == name)
-            bank = self.bank(entry, None)
-            victim, extra = {"kind": "detector", "detector": self.jobs.code(entry.bound)}, {"bank": [bank]}
         elif through is not None:
             victim, extra = (
                 {"kind": "calibrated", **self.calibrator_code(through)},

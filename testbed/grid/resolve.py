@@ -69,7 +69,6 @@ class _Resolver:
         self.unique("data", data, "data set")
         self.unique("models", models, "model")
         self.model_names = [m.name for m in models]
-        self.detector_names = [d.name or _short(d.use) for d in grid.detectors]
         conditions = [c for i, one in enumerate(grid.conditions) for c in self.condition(("conditions", i), one)]
         self.distinct_conditions(conditions)
         calibrators = self.each("calibrators", grid.calibrators, self.calibrator)
@@ -290,7 +289,12 @@ class _Resolver:
 
     def check_victim(self, where: Where, victim: str) -> None:
         kind, _, name = victim.partition(":")
-        known = {"surrogate": self.model_names, "detector": self.detector_names}.get(kind)
+        if kind == "detector":
+            says = (
+                "an attack on a detector's score is not run from a grid yet; testbed.perturb.targets has it in Python"
+            )
+            self.fail((*where, "victim"), says)
+        known = {"surrogate": self.model_names}.get(kind)
         if known is not None and name not in known:
             self.fail(
                 (*where, "victim"),
@@ -311,6 +315,9 @@ class _Resolver:
         bound = self.bind("detector", where, entry)
         if bound is None:
             return None
+        if "inputs" in bound.plugin.facts["consumes"]:
+            says = "runs the network itself and is not run from a grid yet; use fit_network and score_network in Python"
+            self.fail(where, f"detector {bound.plugin.name!r} {says}")
         default = bound.plugin.facts["fitted_on"]
         if entry.fit and not default:
             self.fail((*where, "fit"), f"detector {bound.plugin.name!r} is not fitted on anything")

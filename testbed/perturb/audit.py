@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from testbed.perturb.attack import Attack
+from testbed import plugins
+from testbed.perturb.attack import Attack, bind
 from testbed.perturb.ledger import AttackResult
 
 
@@ -81,10 +82,11 @@ def full(
     slack    share of the set by which a stronger attack may beat this one
     queries  of the black-box attack, on what still stands
     """
-    from testbed.api import attack as make
 
     def run(name: str, eps: float, rows: Any = slice(None), **params: Any) -> Any:
-        made = make(name, norm=attack.norm, eps=eps, bounds=attack.bounds, batch=attack.batch, **params)
+        plugin = plugins.read("attack", name)
+        bound = bind(plugin, params, attack.norm, eps, attack.bounds)
+        made = Attack(plugin, bound, attack.norm, eps, bounds=attack.bounds, batch=attack.batch)
         return made.run(model, x[rows], y[rows], ids=None if ids is None else np.asarray(ids)[rows], seed=seed).success
 
     result = attack.run(model, x, y, ids=ids, seed=seed) if result is None else result

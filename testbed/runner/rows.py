@@ -79,7 +79,7 @@ def condition_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def audit_flags(plan: Plan, there: Mapping[str, Any]) -> dict[tuple[Any, ...], str]:
-    """For each attacked set "audit:pass", or "audit:fail(...)" with the checks that failed; a worst case has them all."""
+    """For each attacked set "audit:pass" or "audit:fail(...)" with the failed checks; a worst case has them all."""
     failed: dict[tuple[Any, ...], set[str]] = {}
     for cell in plan.cells:
         if cell.row["metric"] == "audit" and cell.digest in there:

@@ -13,7 +13,8 @@ import torch
 
 def make(spec, *, width: int = 8):
     h, w = spec.shape[:2]
-    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(h * w, width), torch.nn.ReLU(), torch.nn.Linear(width, spec.classes))
+    first, last = torch.nn.Linear(h * w, width), torch.nn.Linear(width, spec.classes)
+    return torch.nn.Sequential(torch.nn.Flatten(), first, torch.nn.ReLU(), last)
 """
 
 

@@ -24,7 +24,7 @@ def attack(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
     parts = list(access.shards(store, job.inputs["set"], recipe["part"]))
     with as_planned(recipe["runtime"]) as device:
         model = classifier(job, store, device)
-        victim = victim_of(job, store, model, device)
+        victim = victim_of(job, store, model)
         bounds = parts[0].spec.bounds
         limits = bounds[0] if len(bounds) == 1 else bounds
         params, batch = recipe["attack"]["params"], recipe["runtime"]["batch"]
@@ -58,21 +58,15 @@ def attack(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
     return {"forwards": int(book["queries"].sum()), "gradients": int(book["gradients"].sum())}
 
 
-def victim_of(job: Job, store: Store, model: Any, device: Any) -> Any:
-    """What the attack differentiates: the network, the network through a calibrator, or with a detector on top."""
-    kind = job.recipe["victim"]["kind"]
-    if kind == "model":
+def victim_of(job: Job, store: Store, model: Any) -> Any:
+    """What the attack differentiates: the network, or the network through a calibrator."""
+    if job.recipe["victim"]["kind"] == "model":
         return model.module
     from testbed.perturb import victims
     from testbed.runner.operations import fits
 
-    if kind == "calibrated":
-        calibrator, _ = fits.fitted(job, store, recipe=job.recipe["victim"]["calibrator"])
-        return victims.calibrated(model.module, calibrator)
-    recipe = job.recipe["victim"]["detector"]
-    detector = access.code("detector", recipe, store).build(**recipe["params"])
-    state = access.read_state(store, access.one(job, "bank"))
-    return victims.detector(model, detector.restore(state) if state else detector)
+    calibrator, _ = fits.fitted(job, store, recipe=job.recipe["victim"]["calibrator"])
+    return victims.calibrated(model.module, calibrator)
 
 
 def merge_audits(parts: list[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
