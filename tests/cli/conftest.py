@@ -16,8 +16,9 @@ class Ended(NamedTuple):
 
 
 @pytest.fixture
-def testbed_command(capsys):
+def testbed_command(capsys, monkeypatch):
     """`testbed_command("ls", "attacks")` runs it and gives how it ended."""
+    monkeypatch.delenv("COLUMNS", raising=False)
 
     def run(*arguments: object) -> Ended:
         code = guarded(lambda: app(args=[str(a) for a in arguments], prog_name="testbed"))
