@@ -49,6 +49,7 @@ class AdaSCALE(NetworkDetector):
 
     fitted_on = "calibration"
     passes: ClassVar[Mapping[str, int]] = {"forward": 2, "gradient": 1}
+    fit_passes: ClassVar[Mapping[str, int]] = {"forward": 2, "gradient": 1}
     reference: ClassVar[Paper] = Paper(
         "AdaSCALE: Adaptive Scaling for OOD Detection", "Sudarshan Regmi", 2025, "", "2503.08023"
     )

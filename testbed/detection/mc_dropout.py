@@ -46,6 +46,10 @@ class MCDropout(NetworkDetector):
     def __post_init__(self) -> None:
         require(self.samples >= 2, "mc_dropout.samples", "at least 2", self.samples)
 
+    def passes_of(self) -> Mapping[str, int]:
+        """As many passes as samples."""
+        return {"forward": self.samples, "gradient": 0}
+
     def judge(self, state: State, network: Network, x: Any, ids: Ints) -> Float64:
         """Scores of one batch."""
         import torch

@@ -37,6 +37,7 @@ class NAC(NetworkDetector):
 
     fitted_on = "train"
     passes: ClassVar[Mapping[str, int]] = {"forward": 1, "gradient": 1}
+    fit_passes: ClassVar[Mapping[str, int]] = {"forward": 1, "gradient": 1}
     reference: ClassVar[Paper] = Paper(
         "Neuron Activation Coverage: Rethinking Out-of-distribution Detection and Generalization",
         "Yibing Liu, Chris Xing Tian, Haoliang Li, Lei Ma, Shiqi Wang", 2024, "ICLR", "2306.02879",

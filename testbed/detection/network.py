@@ -44,11 +44,17 @@ class Network(Protocol):
 class NetworkDetector(Detector):
     """Base of the detectors that consume inputs.
 
-    passes  forward and gradient evaluations to score one example
+    passes      forward and gradient evaluations to score one example
+    fit_passes  the same to fit on one example
     """
 
     consumes = ("inputs",)
     passes: ClassVar[Mapping[str, int]] = {"forward": 1, "gradient": 0}
+    fit_passes: ClassVar[Mapping[str, int]] = {"forward": 1, "gradient": 0}
+
+    def passes_of(self) -> Mapping[str, int]:
+        """Evaluations to score one example with these parameters."""
+        return self.passes
 
     def learn_network(self, network: Network, x: Any, labels: Ints | None, batch: int) -> dict[str, Any]:
         """What `fit_network` keeps; nothing unless a method says otherwise."""

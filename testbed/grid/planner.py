@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from testbed.grid.detection import Detection, Seen
 from testbed.grid.jobs import Jobs, ModelRef, SetRef
 from testbed.grid.model import Filter
 from testbed.grid.plan import Cell, Plan, Preview, Sample
@@ -17,9 +18,7 @@ from testbed.grid.resolved import (
     CalibratorEntry,
     ConditionEntry,
     DataEntry,
-    DetectorEntry,
     ModelEntry,
-    OodEntry,
     Resolved,
     Step,
 )
@@ -70,7 +69,7 @@ class _Planner:
             for seed in self.grid.seed:
                 for entry in self.resolved.models:
                     for train_seed in self.grid.train_seeds if entry.train else self.grid.train_seeds[:1]:
-                        _Model(self, data, seed, entry, train_seed).run()
+                        ModelPlan(self, data, seed, entry, train_seed).run()
 
     def wanted(self, row: Mapping[str, Any]) -> bool:
         """Whether the filters keep a row, by the columns it has so far; a column not yet known excludes nothing."""
@@ -85,12 +84,13 @@ def _matches(one: Filter, row: Mapping[str, Any], unknown: bool) -> bool:
     return all(row[column] in values if column in row else unknown for column, values in given.items())
 
 
-class _Model:
+class ModelPlan:
     """All cells of one trained model on one data set with one seed."""
 
     def __init__(self, planner: _Planner, data: DataEntry, seed: int, entry: ModelEntry, train_seed: int) -> None:
         self.planner, self.jobs, self.data, self.seed, self.entry = planner, planner.jobs, data, seed, entry
         self.resolved = planner.resolved
+        self.detection = Detection(self)
         self.given_train_seed = train_seed
         self.known: dict[tuple[Any, ...], Any] = {}
         self.row: dict[str, Any] = {
@@ -186,39 +186,6 @@ class _Model:
         outputs = self.jobs.forward(self.model, split, f"calibration {entry.fit.label()}")
         return [self.jobs.calibrate(entry, outputs, self.entry.name)]
 
-    def bank(self, entry: DetectorEntry, calibrator: CalibratorEntry | None) -> str:
-        """The fitted detector, on calibrated outputs where it reads logits through a calibrator."""
-        found: str = self.once(
-            ("bank", entry.name, calibrator and calibrator.name), lambda: self._bank(entry, calibrator)
-        )
-        return found
-
-    def _bank(self, entry: DetectorEntry, calibrator: CalibratorEntry | None) -> str:
-        code = self.calibrator_code(calibrator) if calibrator else {}
-        outputs = None
-        if entry.fit:
-            outputs = self.jobs.forward(self.model, self.jobs.split(self.data, entry.fit, self.seed), entry.fit)
-        elif "head" in entry.bound.plugin.facts["consumes"]:
-            outputs = self.jobs.forward(self.model, self.clean, "clean")
-        return self.jobs.bank(entry, outputs, code, self.fitted(calibrator) if calibrator else [], self.entry.name)
-
-    def detect(self, entry: DetectorEntry, outputs: str, calibrator: CalibratorEntry, label: str) -> str:
-        """Scores of a detector; one that does not read logits is the same under every calibrator."""
-        through = (
-            calibrator
-            if "logits" in entry.bound.plugin.facts["consumes"] and calibrator.bound.plugin.name != "none"
-            else None
-        )
-        key = ("detect", entry.name, outputs, through and through.name)
-        found: str = self.once(key, lambda: self._detect(entry, outputs, through, label))
-        return found
-
-    def _detect(self, entry: DetectorEntry, outputs: str, through: CalibratorEntry | None, label: str) -> str:
-        code = self.calibrator_code(through) if through else {}
-        return self.jobs.detect(
-            entry, self.bank(entry, through), outputs, code, self.fitted(through) if through else [], label
-        )
-
     def condition_cells(
         self,
         row: dict[str, Any],
@@ -229,7 +196,7 @@ class _Model:
     ) -> None:
         label = f"{self.entry.name} {condition.label()}"
         self.scored(row, outputs, calibrators, label)
-        detects = self.ood_cells(row, outputs, calibrators, label)
+        detects = self.detection.cells(row, Seen(outputs, target), calibrators, label)
         if target.attacks and condition.kind in ("attack", "chain"):
             clean = self.jobs.forward(self.model, self.clean, "clean")
             self.cell({**row, "metric": "audit"}, self.jobs.audit(target.attacks, clean, outputs, label), 0)
@@ -258,50 +225,6 @@ class _Model:
             for position, metric in enumerate(kept):
                 self.cell({**full, "metric": metric.plugin.name}, digest, position)
 
-    def ood_cells(
-        self, row: dict[str, Any], outputs: str, calibrators: Sequence[CalibratorEntry], label: str
-    ) -> list[tuple[str, str]]:
-        """The detection cells of one condition; returns the uncalibrated scores by detector, for samples.parquet."""
-        first = []
-        metrics = self.planner.by_needs.get("scores", [])
-        for detector in self.resolved.detectors:
-            for position, calibrator in enumerate(calibrators):
-                full = {**row, "detector": detector.name, "calibrator": calibrator.name, "fit": detector.fit}
-                sets = [o for o in self.resolved.ood if self.planner.wanted({**full, **_ood_row(o)})]
-                if not sets and position:
-                    continue
-                inside = self.detect(detector, outputs, calibrator, label)
-                if not position:
-                    first.append((detector.name, inside))
-                for entry in sets:
-                    self.ood_set(full, metrics, detector, calibrator, entry, inside, label)
-        return first
-
-    def ood_set(
-        self,
-        row: dict[str, Any],
-        metrics: Sequence[Bound],
-        detector: DetectorEntry,
-        calibrator: CalibratorEntry,
-        entry: OodEntry,
-        inside: str,
-        label: str,
-    ) -> None:
-        full = {**row, **_ood_row(entry)}
-        kept = [m for m in metrics if self.planner.wanted({**full, "metric": m.plugin.name})]
-        if not kept:
-            return
-        outputs = self.once(("ood", entry.name, entry.condition.label()), lambda: self.ood_outputs(entry))
-        outside = self.detect(detector, outputs, calibrator, entry.name)
-        digest = self.jobs.score_ood(kept, inside, outside, self.seed, f"{label} {detector.name} {entry.name}")
-        for position, metric in enumerate(kept):
-            self.cell({**full, "metric": metric.plugin.name}, digest, position)
-
-    def ood_outputs(self, entry: OodEntry) -> str:
-        """The job that runs this model on an out-of-distribution set under its condition."""
-        target = self.apply(self.jobs.ood(entry, self.data, self.seed), entry.condition, None)
-        return self.jobs.forward(self.model, target, entry.name)
-
     def worst(self, norm: str, eps: float, found: Sequence[tuple[str, SetRef]]) -> None:
         """The per-example worst case over all attacks of one norm and radius, where there are several."""
         if len(found) < 2:
@@ -321,7 +244,8 @@ class _Model:
         label = f"worst {norm} {eps:.4g}"
         outputs = self.jobs.worst([o for o, _ in found], [s.attacks for _, s in found], f"{label} on {self.entry.name}")
         self.scored(row, outputs, self.resolved.calibrators, f"{self.entry.name} {label}")
-        detects = self.ood_cells(row, outputs, self.resolved.calibrators, f"{self.entry.name} {label}")
+        seen = Seen(outputs, self.clean, tuple(Seen(o, s) for o, s in found))
+        detects = self.detection.cells(row, seen, self.resolved.calibrators, f"{self.entry.name} {label}")
         codes = [(c.name, self.calibrator_code(c), self.fitted(c)) for c in self.resolved.calibrators]
         self.planner.samples.append(
             Sample(row, self.jobs.samples(outputs, [outputs], codes, detects, f"{self.entry.name} {label}"))
@@ -329,10 +253,6 @@ class _Model:
 
     def cell(self, row: Mapping[str, Any], digest: str, position: int) -> None:
         self.planner.cells.append(Cell(row, digest, position))
-
-
-def _ood_row(entry: OodEntry) -> dict[str, Any]:
-    return {"ood_set": entry.name, "group": entry.group or None, "ood_condition": entry.condition.label()}
 
 
 def _worst_key(condition: ConditionEntry) -> tuple[str, float] | None:

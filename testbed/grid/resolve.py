@@ -315,9 +315,6 @@ class _Resolver:
         bound = self.bind("detector", where, entry)
         if bound is None:
             return None
-        if "inputs" in bound.plugin.facts["consumes"]:
-            says = "runs the network itself and is not run from a grid yet; use fit_network and score_network in Python"
-            self.fail(where, f"detector {bound.plugin.name!r} {says}")
         default = bound.plugin.facts["fitted_on"]
         if entry.fit and not default:
             self.fail((*where, "fit"), f"detector {bound.plugin.name!r} is not fitted on anything")

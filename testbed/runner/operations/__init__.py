@@ -21,6 +21,7 @@ HOME: Final[Mapping[str, str]] = {
     "describe": "sets", "split": "sets", "ood": "sets", "shift": "sets", "quantise": "sets",
     "weights": "models", "train": "models", "forward": "models",
     "attack": "attacks", "worst": "attacks", "audit": "attacks",
+    "bank_network": "networks", "detect_network": "networks", "detect_worst": "attacks",
     "calibrate": "fits", "bank": "fits", "detect": "fits",
     "score": "scores", "score_ood": "scores", "samples": "scores",
 }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,10 +101,7 @@ def worst(job: Job, store: Store, writer: Writer) -> None:
     sets = [access.outputs(store, digest) for digest in job.inputs["outputs"]]
     ids = np.asarray(sets[0].ids)
     books = [aligned(access.ledger(store, job.inputs[f"ledger{i}"]), ids) for i in range(len(sets))]
-    fooled = np.stack([predicted_wrong(s) for s in sets])
-    loss = np.stack([cross_entropy(s) for s in sets])
-    pick = np.where(fooled.any(axis=0), fooled.argmax(axis=0), loss.argmax(axis=0))
-    rows = np.arange(len(ids))
+    pick, rows = picked(sets), np.arange(len(ids))
     chosen = {
         name: np.stack([np.asarray(getattr(s, name)) for s in sets])[pick, rows]
         for name in ("logits", "features")
@@ -118,6 +115,25 @@ def worst(job: Job, store: Store, writer: Writer) -> None:
         book[cost] = np.sum([b[cost] for b in books], axis=0)
     writer.tensors("ledger", {**book, "attack": pick.astype(np.int32)})
     writer.meta["n"] = len(ids)
+
+
+def picked(sets: Sequence[Outputs]) -> Array:
+    """int64 `[n]`: for each example the set that stands for it: the first that fools, else the one of highest loss."""
+    fooled = np.stack([predicted_wrong(s) for s in sets])
+    loss = np.stack([cross_entropy(s) for s in sets])
+    chosen: Array = np.where(fooled.any(axis=0), fooled.argmax(axis=0), loss.argmax(axis=0))
+    return chosen
+
+
+def detect_worst(job: Job, store: Store, writer: Writer) -> None:
+    """The scores that a detector gave the example which the worst case picked."""
+    from testbed.runner.operations.fits import write_scores
+
+    sets = [access.outputs(store, digest, features=False) for digest in job.inputs["outputs"]]
+    ids = np.asarray(sets[0].ids)
+    books = [aligned(store.tensors(digest, "scores"), ids) for digest in job.inputs["scores"]]
+    scores = np.stack([book["scores"] for book in books])[picked(sets), np.arange(len(ids))]
+    write_scores(writer, scores, ids)
 
 
 def aligned(book: Mapping[str, Array], ids: Array) -> dict[str, Array]:

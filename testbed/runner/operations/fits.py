@@ -45,7 +45,12 @@ def detect(job: Job, store: Store, writer: Writer) -> None:
     detector = detector.restore(state) if state else detector
     data = detector_view(job, store, access.one(job, "outputs"), detector)
     scores = np.asarray(detector.score(data), dtype=np.float64)
-    writer.tensors("scores", {"scores": scores, "ids": data.ids if data.ids is not None else np.arange(len(scores))})
+    write_scores(writer, scores, data.ids if data.ids is not None else np.arange(len(scores)))
+
+
+def write_scores(writer: Writer, scores: Float64, ids: Array) -> None:
+    """Keep a detector's scores by example id, and count those that are not finite."""
+    writer.tensors("scores", {"scores": scores, "ids": ids})
     writer.meta.update(n=len(scores), nan=int(np.isnan(scores).sum()), infinite=int(np.isinf(scores).sum()))
 
 

@@ -1,0 +1,145 @@
+"""The detection cells of one model: detectors fitted once, each set scored once, and every pair of sets compared.
+
+A detector that does not read logits scores the same under every calibrator, and one that runs the network scores the
+raw network: both are planned once and their rows stand under each calibrator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from testbed.grid import network_jobs
+from testbed.grid.jobs import SetRef
+from testbed.grid.resolved import Bound, CalibratorEntry, DetectorEntry, OodEntry
+
+if TYPE_CHECKING:
+    from testbed.grid.planner import ModelPlan
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a model gave on one set.
+
+    outputs  the job that holds its logits and features
+    target   the examples, for detectors that run the network
+    parts    where the outputs are the worst case over several sets: those sets
+    """
+
+    outputs: str
+    target: SetRef
+    parts: tuple[Seen, ...] = ()
+
+
+class Detection:
+    """Plans what the detectors of a grid do with one model."""
+
+    def __init__(self, model: ModelPlan) -> None:
+        self.model, self.jobs, self.resolved = model, model.jobs, model.resolved
+
+    def cells(
+        self, row: Mapping[str, Any], seen: Seen, calibrators: Sequence[CalibratorEntry], label: str
+    ) -> list[tuple[str, str]]:
+        """The detection cells of one condition; returns the uncalibrated scores by detector, for samples.parquet."""
+        first = []
+        for detector in self.resolved.detectors:
+            for position, calibrator in enumerate(calibrators):
+                full = {**row, "detector": detector.name, "calibrator": calibrator.name, "fit": detector.fit}
+                sets = [o for o in self.resolved.ood if self.model.planner.wanted({**full, **ood_row(o)})]
+                if not sets and position:
+                    continue
+                inside = self.scores(detector, seen, calibrator, label)
+                if not position:
+                    first.append((detector.name, inside))
+                for entry in sets:
+                    self.ood_set(full, detector, calibrator, entry, inside, label)
+        return first
+
+    def ood_set(
+        self,
+        row: Mapping[str, Any],
+        detector: DetectorEntry,
+        calibrator: CalibratorEntry,
+        entry: OodEntry,
+        inside: str,
+        label: str,
+    ) -> None:
+        """The cells of one detector under one calibrator against one out-of-distribution set."""
+        full = {**row, **ood_row(entry)}
+        kept = self.kept(full)
+        if not kept:
+            return
+        outside = self.scores(detector, self.ood(entry), calibrator, entry.name)
+        digest = self.jobs.score_ood(kept, inside, outside, self.model.seed, f"{label} {detector.name} {entry.name}")
+        for position, metric in enumerate(kept):
+            self.model.cell({**full, "metric": metric.plugin.name}, digest, position)
+
+    def kept(self, row: Mapping[str, Any]) -> list[Bound]:
+        """The metrics of detector scores that the filters keep in this row."""
+        planner = self.model.planner
+        return [m for m in planner.by_needs.get("scores", []) if planner.wanted({**row, "metric": m.plugin.name})]
+
+    def ood(self, entry: OodEntry) -> Seen:
+        """What this model gives on an out-of-distribution set under its condition."""
+        found: Seen = self.model.once(("ood", entry.name, entry.condition.label()), lambda: self._ood(entry))
+        return found
+
+    def _ood(self, entry: OodEntry) -> Seen:
+        target = self.model.apply(self.jobs.ood(entry, self.model.data, self.model.seed), entry.condition, None)
+        return Seen(self.jobs.forward(self.model.model, target, entry.name), target)
+
+    def bank(self, entry: DetectorEntry, calibrator: CalibratorEntry | None) -> str:
+        """The fitted detector, on calibrated outputs where it reads logits through a calibrator."""
+        key = ("bank", entry.name, calibrator and calibrator.name)
+        found: str = self.model.once(key, lambda: self._bank(entry, calibrator))
+        return found
+
+    def _bank(self, entry: DetectorEntry, calibrator: CalibratorEntry | None) -> str:
+        model = self.model
+        code = model.calibrator_code(calibrator) if calibrator else {}
+        outputs = None
+        if entry.fit:
+            outputs = self.jobs.forward(model.model, self.jobs.split(model.data, entry.fit, model.seed), entry.fit)
+        elif "head" in entry.bound.plugin.facts["consumes"]:
+            outputs = self.jobs.forward(model.model, model.clean, "clean")
+        return self.jobs.bank(entry, outputs, code, model.fitted(calibrator) if calibrator else [], model.entry.name)
+
+    def scores(self, entry: DetectorEntry, seen: Seen, calibrator: CalibratorEntry, label: str) -> str:
+        """The job that holds a detector's scores of one set."""
+        if network_jobs.runs_network(entry.bound):
+            return self.network_scores(entry, seen, label)
+        reads_logits = "logits" in entry.bound.plugin.facts["consumes"]
+        through = calibrator if reads_logits and calibrator.bound.plugin.name != "none" else None
+        key = ("detect", entry.name, seen.outputs, through and through.name)
+        found: str = self.model.once(key, lambda: self._scores(entry, seen.outputs, through, label))
+        return found
+
+    def _scores(self, entry: DetectorEntry, outputs: str, through: CalibratorEntry | None, label: str) -> str:
+        code = self.model.calibrator_code(through) if through else {}
+        fitted = self.model.fitted(through) if through else []
+        return self.jobs.detect(entry, self.bank(entry, through), outputs, code, fitted, label)
+
+    def network_scores(self, entry: DetectorEntry, seen: Seen, label: str) -> str:
+        """The scores of a detector that runs the network: of the examples of a set, or picked from several sets."""
+        if seen.parts:
+            parts = [self.network_scores(entry, part, label) for part in seen.parts]
+            return network_jobs.pick(self.jobs, [p.outputs for p in seen.parts], parts, f"pick {entry.name} on {label}")
+        key = ("detect", entry.name, seen.target.digests)
+        found: str = self.model.once(key, lambda: self._network_scores(entry, seen.target, label))
+        return found
+
+    def _network_scores(self, entry: DetectorEntry, target: SetRef, label: str) -> str:
+        fitted = self.network_bank(entry) if entry.fit else None
+        return network_jobs.detect(self.jobs, entry, self.model.model, fitted, target, label)
+
+    def network_bank(self, entry: DetectorEntry) -> str:
+        """A detector that runs the network, fitted on the examples of its split."""
+        assert entry.fit is not None
+        split = self.jobs.split(self.model.data, entry.fit, self.model.seed)
+        return network_jobs.bank(self.jobs, entry, self.model.model, split)
+
+
+def ood_row(entry: OodEntry) -> dict[str, Any]:
+    """The columns of results.parquet that an out-of-distribution set decides."""
+    return {"ood_set": entry.name, "group": entry.group or None, "ood_condition": entry.condition.label()}
