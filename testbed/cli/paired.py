@@ -169,9 +169,8 @@ def _quality(where: str, before: Side, after: Side, digests: tuple[str, str], on
 def probabilities(store: Store, job: Job) -> tuple[Array, Array, Array, Array | None]:
     """Probabilities float64 `[n k]`, labels, ids and groups `[n]` of a score job, from the outputs in the store."""
     from testbed.runner.operations import access, fits
-    from testbed.runner.operations.scores import needs_features
 
-    features = needs_features(job.recipe.get("calibrator"), store)
+    features = access.needs_features(job.recipe.get("calibrator"), store)
     data = access.outputs(store, access.one(job, "outputs"), features=features)
     calibrator, _ = fits.fitted(job, store)
     return fits.probabilities(calibrator, data), np.asarray(data.labels), np.asarray(data.ids), data.groups

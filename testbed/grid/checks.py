@@ -17,6 +17,7 @@ from testbed.grid.resolved import DataEntry, Resolved
 def all_checks(resolved: Resolved) -> Iterator[tuple[Where, str]]:
     """Every problem that concerns more than one entry."""
     yield from missing_splits(resolved)
+    yield from circular_victims(resolved)
     yield from missing_ood(resolved)
     yield from idle_filters(resolved)
 
@@ -40,6 +41,19 @@ def splits_of(entry: DataEntry) -> set[str]:
     except TestbedError:
         return {"train", "calibration", "test"}
     return {name for name, draw in draws.items() if draw.count}
+
+
+def circular_victims(resolved: Resolved) -> Iterator[tuple[Where, str]]:
+    """A calibrator fitted on the attacked set's own outputs cannot also be attacked: neither would come first."""
+    for condition in resolved.conditions:
+        attack = condition.last("attack")
+        if attack is None or attack.victim != "calibrated":
+            continue
+        label = attack.bound.plugin.facts["objective"] == "label"
+        for one in resolved.calibrators:
+            if one.unlabelled and not (label and one.bound.plugin.facts["argmax_preserving"]):
+                says = "is fitted on the outputs of the attacked set itself; leave it out, or attack the model"
+                yield ("conditions",), f"{condition.label()!r} attacks through calibrator {one.name!r}, which {says}"
 
 
 def missing_ood(resolved: Resolved) -> Iterator[tuple[Where, str]]:

@@ -49,11 +49,11 @@ class Detection:
                 sets = [o for o in self.resolved.ood if self.model.planner.wanted({**full, **ood_row(o)})]
                 if not sets and position:
                     continue
-                inside = self.scores(detector, seen, calibrator, label)
+                inside = self.scores(detector, seen, calibrator, seen.outputs, label)
                 if not position:
                     first.append((detector.name, inside))
                 for entry in sets:
-                    self.ood_set(full, detector, calibrator, entry, inside, label)
+                    self.ood_set(full, detector, calibrator, entry, (seen.outputs, inside), label)
         return first
 
     def ood_set(
@@ -62,15 +62,19 @@ class Detection:
         detector: DetectorEntry,
         calibrator: CalibratorEntry,
         entry: OodEntry,
-        inside: str,
+        of_condition: tuple[str, str],
         label: str,
     ) -> None:
-        """The cells of one detector under one calibrator against one out-of-distribution set."""
+        """The cells of one detector under one calibrator against one out-of-distribution set.
+
+        of_condition  the outputs on the in-distribution set under its condition, and the detector's scores of it
+        """
+        target, inside = of_condition
         full = {**row, **ood_row(entry)}
         kept = self.kept(full)
         if not kept:
             return
-        outside = self.scores(detector, self.ood(entry), calibrator, entry.name)
+        outside = self.scores(detector, self.ood(entry), calibrator, target, entry.name)
         digest = self.jobs.score_ood(kept, inside, outside, self.model.seed, f"{label} {detector.name} {entry.name}")
         for position, metric in enumerate(kept):
             self.model.cell({**full, "metric": metric.plugin.name}, digest, position)
@@ -89,13 +93,13 @@ class Detection:
         target = self.model.apply(self.jobs.ood(entry, self.model.data, self.model.seed), entry.condition, None)
         return Seen(self.jobs.forward(self.model.model, target, entry.name), target)
 
-    def bank(self, entry: DetectorEntry, calibrator: CalibratorEntry | None) -> str:
-        """The fitted detector, on calibrated outputs where it reads logits through a calibrator."""
-        key = ("bank", entry.name, calibrator and calibrator.name)
-        found: str = self.model.once(key, lambda: self._bank(entry, calibrator))
+    def bank(self, entry: DetectorEntry, calibrator: CalibratorEntry | None, fitted: Sequence[str]) -> str:
+        """The fitted detector, on calibrated outputs where it reads logits through a calibrator (fitted by a job)."""
+        key = ("bank", entry.name, calibrator and calibrator.name, *fitted)
+        found: str = self.model.once(key, lambda: self._bank(entry, calibrator, fitted))
         return found
 
-    def _bank(self, entry: DetectorEntry, calibrator: CalibratorEntry | None) -> str:
+    def _bank(self, entry: DetectorEntry, calibrator: CalibratorEntry | None, fitted: Sequence[str]) -> str:
         model = self.model
         code = model.calibrator_code(calibrator) if calibrator else {}
         outputs = None
@@ -103,22 +107,27 @@ class Detection:
             outputs = self.jobs.forward(model.model, self.jobs.split(model.data, entry.fit, model.seed), entry.fit)
         elif "head" in entry.bound.plugin.facts["consumes"]:
             outputs = self.jobs.forward(model.model, model.clean, "clean")
-        return self.jobs.bank(entry, outputs, code, model.fitted(calibrator) if calibrator else [], model.entry.name)
+        return self.jobs.bank(entry, outputs, code, fitted, model.entry.name)
 
-    def scores(self, entry: DetectorEntry, seen: Seen, calibrator: CalibratorEntry, label: str) -> str:
-        """The job that holds a detector's scores of one set."""
+    def scores(self, entry: DetectorEntry, seen: Seen, calibrator: CalibratorEntry, target: str, label: str) -> str:
+        """The job that holds a detector's scores of one set.
+
+        target  the in-distribution outputs that a calibrator which reads unlabelled data is fitted for
+        """
         if network_jobs.runs_network(entry.bound):
             return self.network_scores(entry, seen, label)
         reads_logits = "logits" in entry.bound.plugin.facts["consumes"]
         through = calibrator if reads_logits and calibrator.bound.plugin.name != "none" else None
-        key = ("detect", entry.name, seen.outputs, through and through.name)
-        found: str = self.model.once(key, lambda: self._scores(entry, seen.outputs, through, label))
+        fitted = self.model.fitted(through, target) if through else []
+        key = ("detect", entry.name, seen.outputs, through and through.name, *fitted)
+        found: str = self.model.once(key, lambda: self._scores(entry, seen.outputs, through, fitted, label))
         return found
 
-    def _scores(self, entry: DetectorEntry, outputs: str, through: CalibratorEntry | None, label: str) -> str:
+    def _scores(
+        self, entry: DetectorEntry, outputs: str, through: CalibratorEntry | None, fitted: Sequence[str], label: str
+    ) -> str:
         code = self.model.calibrator_code(through) if through else {}
-        fitted = self.model.fitted(through) if through else []
-        return self.jobs.detect(entry, self.bank(entry, through), outputs, code, fitted, label)
+        return self.jobs.detect(entry, self.bank(entry, through, fitted), outputs, code, fitted, label)
 
     def network_scores(self, entry: DetectorEntry, seen: Seen, label: str) -> str:
         """The scores of a detector that runs the network: of the examples of a set, or picked from several sets."""

@@ -248,11 +248,10 @@ class Jobs:
         fields: dict[str, Any] = {"rule": "first fooled, else highest loss", "attacks": len(outputs)}
         return self.add("worst", fields, inputs, label)
 
-    def calibrate(self, entry: CalibratorEntry, outputs: str, label: str) -> str:
-        """A fitted calibrator."""
-        return self.add(
-            "calibrate", {"calibrator": self.code(entry.bound)}, {"outputs": [outputs]}, f"fit {entry.name} for {label}"
-        )
+    def calibrate(self, entry: CalibratorEntry, outputs: str, label: str, target: str | None = None) -> str:
+        """A calibrator fitted on labelled outputs, and on those of a target set without their labels."""
+        inputs = {"outputs": [outputs], "target": [target] if target else []}
+        return self.add("calibrate", {"calibrator": self.code(entry.bound)}, inputs, f"fit {entry.name} for {label}")
 
     def bank(
         self,

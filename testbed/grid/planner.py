@@ -157,7 +157,7 @@ class ModelPlan:
         elif through is not None:
             victim, extra = (
                 {"kind": "calibrated", **self.calibrator_code(through)},
-                {"calibrator": self.fitted(through)},
+                {"calibrator": self.fitted(through, "")},
             )
         return self.jobs.attack(target, step, model, self.seed, victim, extra)
 
@@ -174,17 +174,24 @@ class ModelPlan:
             self.known[key] = make()
         return self.known[key]
 
-    def fitted(self, entry: CalibratorEntry) -> list[str]:
-        """The job that fits a calibrator; none for the one that does nothing."""
-        found: list[str] = self.once(("fitted", entry.name), lambda: self._fitted(entry))
+    def fitted(self, entry: CalibratorEntry, target: str) -> list[str]:
+        """The job that fits a calibrator; none for the one that does nothing.
+
+        One that reads unlabelled data has a fit for each `target`, the outputs that it is then applied to.
+        """
+        unlabelled = target if entry.unlabelled else None
+        found: list[str] = self.once(("fitted", entry.name, unlabelled), lambda: self._fitted(entry, unlabelled))
         return found
 
-    def _fitted(self, entry: CalibratorEntry) -> list[str]:
+    def _fitted(self, entry: CalibratorEntry, unlabelled: str | None) -> list[str]:
         if entry.bound.plugin.name == "none":
             return []
+        return [self.jobs.calibrate(entry, self.source(entry), self.entry.name, unlabelled)]
+
+    def source(self, entry: CalibratorEntry) -> str:
+        """The labelled outputs that a calibrator is fitted on: the calibration split under its `fit` condition."""
         split = self.apply(self.jobs.split(self.data, "calibration", self.seed), entry.fit, None)
-        outputs = self.jobs.forward(self.model, split, f"calibration {entry.fit.label()}")
-        return [self.jobs.calibrate(entry, outputs, self.entry.name)]
+        return self.jobs.forward(self.model, split, f"calibration {entry.fit.label()}")
 
     def condition_cells(
         self,
@@ -200,7 +207,7 @@ class ModelPlan:
         if target.attacks and condition.kind in ("attack", "chain"):
             clean = self.jobs.forward(self.model, self.clean, "clean")
             self.cell({**row, "metric": "audit"}, self.jobs.audit(target.attacks, clean, outputs, label), 0)
-        codes = [(c.name, self.calibrator_code(c), self.fitted(c)) for c in calibrators]
+        codes = [(c.name, self.calibrator_code(c), self.fitted(c, outputs)) for c in calibrators]
         samples = self.jobs.samples(outputs, target.attacks, codes, detects, label)
         self.planner.samples.append(Sample(row, samples))
         self.planner.previews.append(
@@ -213,15 +220,14 @@ class ModelPlan:
             full = {
                 **row,
                 "calibrator": calibrator.name,
-                "fit": None if calibrator.bound.plugin.name == "none" else calibrator.fit.label(),
+                "fit": calibrator.fitted_on,
             }
             kept = [m for m in metrics if self.planner.wanted({**full, "metric": m.plugin.name})]
             if not kept:
                 continue
             code = self.calibrator_code(calibrator)
-            digest = self.jobs.score(
-                kept, outputs, code, self.fitted(calibrator), self.seed, f"{label} {calibrator.name}"
-            )
+            fitted = self.fitted(calibrator, outputs)
+            digest = self.jobs.score(kept, outputs, code, fitted, self.seed, f"{label} {calibrator.name}")
             for position, metric in enumerate(kept):
                 self.cell({**full, "metric": metric.plugin.name}, digest, position)
 
@@ -246,7 +252,7 @@ class ModelPlan:
         self.scored(row, outputs, self.resolved.calibrators, f"{self.entry.name} {label}")
         seen = Seen(outputs, self.clean, tuple(Seen(o, s) for o, s in found))
         detects = self.detection.cells(row, seen, self.resolved.calibrators, f"{self.entry.name} {label}")
-        codes = [(c.name, self.calibrator_code(c), self.fitted(c)) for c in self.resolved.calibrators]
+        codes = [(c.name, self.calibrator_code(c), self.fitted(c, outputs)) for c in self.resolved.calibrators]
         self.planner.samples.append(
             Sample(row, self.jobs.samples(outputs, [outputs], codes, detects, f"{self.entry.name} {label}"))
         )

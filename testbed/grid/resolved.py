@@ -118,6 +118,18 @@ class CalibratorEntry:
     bound: Bound
     fit: ConditionEntry = CLEAN
 
+    @property
+    def unlabelled(self) -> bool:
+        """Whether the fit also reads the outputs of the set it is applied to, without their labels."""
+        return "unlabelled" in self.bound.plugin.facts["needs"]
+
+    @property
+    def fitted_on(self) -> str | None:
+        """What it was fitted on, for the rows: a condition of the calibration split, and the target if that is read."""
+        if self.bound.plugin.name == "none":
+            return None
+        return self.fit.label() + (" + unlabelled target" if self.unlabelled else "")
+
 
 @dataclass(frozen=True)
 class DetectorEntry:

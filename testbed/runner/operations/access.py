@@ -10,7 +10,7 @@ rows      one parquet table
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -144,6 +144,16 @@ def outputs(store: Store, digest: str, features: bool = True) -> Outputs:
         head.get("bias"),
         joined("groups"),
     )
+
+
+def unlabelled(store: Store, digest: str, features: bool = True) -> Outputs:
+    """The outputs of a target set without what must not be known of it: labels, and groups that may give them away."""
+    return replace(outputs(store, digest, features), labels=None, groups=None)
+
+
+def needs_features(recipe: Mapping[str, Any] | None, store: Store) -> bool:
+    """Whether a calibrator reads features."""
+    return recipe is not None and "features" in code("calibrator", recipe, store).facts["needs"]
 
 
 def write_outputs(writer: Writer, position: int, values: Mapping[str, Array | None]) -> None:

@@ -15,12 +15,15 @@ from testbed.types import Array, Float64, Job, Outputs
 
 
 def calibrate(job: Job, store: Store, writer: Writer) -> None:
-    """Fit a calibrator on the outputs of the calibration split."""
+    """Fit a calibrator on the outputs of the calibration split, and on unlabelled ones of a target set if it asks."""
     recipe = job.recipe["calibrator"]
     calibrator = access.code("calibrator", recipe, store).build(**recipe["params"])
     needs = tuple(getattr(calibrator, "needs", ()))
     data = access.outputs(store, access.one(job, "outputs"), features="features" in needs)
-    fitted = calibrator.fit(data.logits, data.labels, **({"features": data.features} if "features" in needs else {}))
+    given: dict[str, Any] = {"features": data.features} if "features" in needs else {}
+    if "unlabelled" in needs:
+        given["unlabelled"] = access.unlabelled(store, access.one(job, "target"), features="features" in needs)
+    fitted = calibrator.fit(data.logits, data.labels, **given)
     access.write_state(writer, fitted.state())
     writer.meta["n"] = len(data)
 
@@ -57,7 +60,8 @@ def write_scores(writer: Writer, scores: Float64, ids: Array) -> None:
 def detector_view(job: Job, store: Store, digest: str, detector: Any) -> Outputs:
     """The outputs as a detector sees them: through the calibrator where there is one and it reads logits."""
     consumes = tuple(detector.consumes)
-    data = access.outputs(store, digest, features="features" in consumes)
+    read = "features" in consumes or access.needs_features(job.recipe.get("calibrator"), store)
+    data = access.outputs(store, digest, features=read)
     if "features" in consumes and data.features is None:
         reason = store.require(digest).meta.get("no_features")
         raise DataError(f"detector {type(detector).__name__} reads features and this model has none: {reason}")

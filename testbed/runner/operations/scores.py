@@ -28,7 +28,7 @@ def draws(seed: int, n: int, replicates: int) -> Draws:
 def score(job: Job, store: Store, writer: Writer) -> None:
     """Metrics of the probabilities of one model on one set under one calibrator."""
     data = access.outputs(
-        store, access.one(job, "outputs"), features=needs_features(job.recipe.get("calibrator"), store)
+        store, access.one(job, "outputs"), features=access.needs_features(job.recipe.get("calibrator"), store)
     )
     calibrator, _ = fitted(job, store)
     probs = probabilities(calibrator, data)
@@ -88,11 +88,6 @@ def write_rows(writer: Writer, rows: Sequence[Mapping[str, Any]]) -> None:
         ]
     )
     writer.table("rows", pa.table(columns, schema=schema))
-
-
-def needs_features(recipe: Mapping[str, Any] | None, store: Store) -> bool:
-    """Whether a calibrator reads features."""
-    return recipe is not None and "features" in access.code("calibrator", recipe, store).facts["needs"]
 
 
 def samples(job: Job, store: Store, writer: Writer) -> None:
