@@ -56,6 +56,7 @@ class Attack:
     eps      the budget in the model's input scale; None only where the attack minimises the distance or has no ball
     bounds   (low, high) of valid inputs, or one such pair a feature
     batch    examples in one forward pass, and in one slice of a plug-in that does not stream
+    fixed    features (positions on the first axis of an example) that must not move: categories; put back if they did
     """
 
     plugin: Plugin
@@ -64,6 +65,7 @@ class Attack:
     eps: float | None
     bounds: Any = (0.0, 1.0)
     batch: int = 256
+    fixed: tuple[int, ...] = ()
 
     def __call__(self, model: Any, x: Any, y: Any, *, ids: Any = None, seed: int = 0) -> Any:
         """The attacked inputs, float32 `[n ...]`."""

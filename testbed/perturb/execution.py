@@ -97,6 +97,7 @@ def _attack(attack: Attack, victim: Victim, data: _Set, seed: int) -> Found:
         )
         checked = verify.output(attack.plugin.ref, part.x, data.x[at], data.low, data.high)
         failed = torch.zeros_like(data.wrong[at]) if part.failed is None else torch.as_tensor(part.failed).to(at.device)
+        checked[:, list(attack.fixed)] = data.x[at][:, list(attack.fixed)]
         whole.x[at] = torch.where(failed.reshape(-1, *(1,) * (checked.dim() - 1)), data.x[at], checked)
         whole.failed[at] = failed
         seen = victim.counts.first_wrong[at]

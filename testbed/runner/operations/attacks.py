@@ -16,6 +16,7 @@ def attack(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
     """Attack one shard of a set, and keep the images, the ledger and the audit's by-products."""
     import torch
 
+    from testbed.perturb import unit
     from testbed.perturb.attack import Attack
     from testbed.runner.operations.models import as_planned, classifier, tensor
 
@@ -25,10 +26,10 @@ def attack(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
     with as_planned(recipe["runtime"]) as device:
         model = classifier(job, store, device)
         victim = victim_of(job, store, model)
-        bounds = parts[0].spec.bounds
-        limits = bounds[0] if len(bounds) == 1 else bounds
+        spec = parts[0].spec
+        box = unit.UnitBox(victim, spec) if unit.needed(spec) else None
         params, batch = recipe["attack"]["params"], recipe["runtime"]["batch"]
-        handle = Attack(plugin, params, recipe["norm"], recipe["eps"], bounds=limits, batch=batch)
+        handle = Attack(plugin, params, recipe["norm"], recipe["eps"], batch=batch, fixed=spec.categorical)
         out = access.SetWriter(writer, parts[0].spec.attacked(), parts[0].group_names)
         books, audits = [], []
         for examples in parts:
@@ -38,10 +39,12 @@ def attack(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
                 with torch.inference_mode():
                     y = model.logits(x).argmax(1).cpu()
                 writer.meta["labels"] = "the model's own clean predictions: the set has none"
-            result = handle.run(victim, x, y, ids=examples.ids, seed=recipe["seed"])
+            start = x if box is None else box.enter(x)
+            result = handle.run(box or victim, start, y, ids=examples.ids, seed=recipe["seed"])
+            moved = result.x if box is None else box.restored(result.x, x)
             out.add(
                 Examples(
-                    result.x.cpu().numpy(),
+                    unit.at_rest(moved, spec),
                     examples.y,
                     examples.ids,
                     examples.spec.attacked(),
