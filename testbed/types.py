@@ -213,14 +213,16 @@ RESULTS: Mapping[str, str] = {
     "seed": "int64", "status": "string", "error": "string", "flags": "string", "digest": "string",
 }  # fmt: skip
 
-#: samples.parquet: one row a (model, condition, example); scores are nested by calibrator and by detector.
-SAMPLES_VERSION = 1
+#: samples.parquet: one row a (model, condition, example); the class decided for and its confidence are nested by
+#: calibrator, scores by detector. `prediction` and `correct` are the uncalibrated model's. An out-of-distribution set
+#: stands under its own name as data set, with label -1.
+SAMPLES_VERSION = 2
 SAMPLES: Mapping[str, str] = {
     "dataset": "string", "model": "string", "train_seed": "int64", "condition": "string", "seed": "int64",
     "id": "int64", "label": "int64", "prediction": "int64", "correct": "bool",
     "success": "bool", "first_step": "int32", "gradients": "int64", "queries": "int64", "distance": "float32",
     "margin": "float32", "loss": "float32", "confidence_before": "float32", "flags": "int32",
-    "confidence": "map<string,float32>", "score": "map<string,float64>",
+    "decision": "map<string,int64>", "confidence": "map<string,float32>", "score": "map<string,float64>",
 }  # fmt: skip
 
 #: jobs.parquet: what it took; times, hosts and costs live here and only here.
@@ -238,6 +240,7 @@ def arrow_schema(columns: Mapping[str, str], version: int) -> Any:
 
     special = {
         "timestamp[ms, UTC]": pa.timestamp("ms", tz="UTC"),
+        "map<string,int64>": pa.map_(pa.string(), pa.int64()),
         "map<string,float32>": pa.map_(pa.string(), pa.float32()),
         "map<string,float64>": pa.map_(pa.string(), pa.float64()),
     }

@@ -7,11 +7,12 @@ raw network: both are planned once and their rows stand under each calibrator.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from testbed.grid import network_jobs
 from testbed.grid.jobs import SetRef
+from testbed.grid.plan import Sample
 from testbed.grid.resolved import Bound, CalibratorEntry, DetectorEntry, OodEntry
 
 if TYPE_CHECKING:
@@ -32,16 +33,25 @@ class Seen:
     parts: tuple[Seen, ...] = ()
 
 
+@dataclass
+class _Outside:
+    """An out-of-distribution set that was scored, with the job of each detector's scores under the first calibrator."""
+
+    entry: OodEntry
+    scores: dict[str, str] = field(default_factory=dict)
+
+
 class Detection:
     """Plans what the detectors of a grid do with one model."""
 
     def __init__(self, model: ModelPlan) -> None:
         self.model, self.jobs, self.resolved = model, model.jobs, model.resolved
+        self.outside: dict[str, _Outside] = {}
 
     def cells(
         self, row: Mapping[str, Any], seen: Seen, calibrators: Sequence[CalibratorEntry], label: str
     ) -> list[tuple[str, str]]:
-        """The detection cells of one condition; returns the uncalibrated scores by detector, for samples.parquet."""
+        """The detection cells of one condition; returns the scores by detector under the first calibrator."""
         first = []
         for detector in self.resolved.detectors:
             for position, calibrator in enumerate(calibrators):
@@ -74,10 +84,28 @@ class Detection:
         kept = self.kept(full)
         if not kept:
             return
-        outside = self.scores(detector, self.ood(entry), calibrator, target, entry.name)
+        seen = self.ood(entry)
+        outside = self.scores(detector, seen, calibrator, target, entry.name)
+        if calibrator is self.resolved.calibrators[0]:
+            self.outside.setdefault(seen.outputs, _Outside(entry)).scores.setdefault(detector.name, outside)
         digest = self.jobs.score_ood(kept, inside, outside, self.model.seed, f"{label} {detector.name} {entry.name}")
         for position, metric in enumerate(kept):
             self.model.cell({**full, "metric": metric.plugin.name}, digest, position)
+
+    def samples(self) -> None:
+        """The rows of samples.parquet of each set that was scored: it stands there as a data set of its own.
+
+        Calibrators that read unlabelled data are left out: they have another fit for every in-distribution set.
+        """
+        model = self.model
+        given = [c for c in self.resolved.calibrators if not c.unlabelled]
+        codes = [(c.name, model.calibrator_code(c), model.fitted(c, model.clean.digests[0])) for c in given]
+        for outputs, found in self.outside.items():
+            entry = found.entry
+            row = {**model.row, **entry.condition.row(), "dataset": entry.name}
+            label = f"{model.entry.name} {entry.name}"
+            digest = self.jobs.samples(outputs, (), codes, list(found.scores.items()), label)
+            model.planner.samples.append(Sample(row, digest))
 
     def kept(self, row: Mapping[str, Any]) -> list[Bound]:
         """The metrics of detector scores that the filters keep in this row."""

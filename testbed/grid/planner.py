@@ -121,6 +121,7 @@ class ModelPlan:
                     attacked.setdefault(worst_of, []).append((outputs, target))
         for (norm, eps), found in attacked.items():
             self.worst(norm, eps, found)
+        self.detection.samples()
 
     def perturbed(
         self, condition: ConditionEntry, row: Mapping[str, Any]

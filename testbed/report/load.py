@@ -25,6 +25,7 @@ RUNS = Path("runs")
 _SQL_TYPES = {
     "string": "VARCHAR", "int64": "BIGINT", "int32": "INTEGER", "float64": "DOUBLE", "float32": "FLOAT",
     "bool": "BOOLEAN", "timestamp[ms, UTC]": "TIMESTAMP",
+    "map<string,int64>": "MAP(VARCHAR, BIGINT)",
     "map<string,float32>": "MAP(VARCHAR, FLOAT)", "map<string,float64>": "MAP(VARCHAR, DOUBLE)",
 }  # fmt: skip
 

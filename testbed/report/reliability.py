@@ -1,9 +1,8 @@
 """Reliability diagrams: accuracy against confidence in bins, from samples.parquet.
 
 Bins are of equal width and closed on the right, as in Guo et al. 2017: bin b of B holds confidences in (b/B, (b+1)/B].
-The interval of a bin's accuracy is Wilson's. Confidence is that of the calibrated top class; `correct` is whether the
-uncalibrated prediction is right, so under a calibrator that changes the prediction the diagram is that of its
-confidence against the model's own decisions.
+The interval of a bin's accuracy is Wilson's. Confidence and decision are those of the calibrated top class, so a
+calibrator that changes predictions is judged by its own.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ BINS = 15
 
 _SQL = f"""
 WITH long AS (
-    SELECT dataset, model, train_seed, seed, condition, correct, unnest(map_entries(confidence)) AS entry
+    SELECT dataset, model, train_seed, seed, condition, label, decision, unnest(map_entries(confidence)) AS entry
     FROM samples WHERE label >= 0
 )
 SELECT dataset, model, train_seed, seed, condition, entry.key AS calibrator,
        greatest(ceil(entry.value * {BINS})::INTEGER - 1, 0) AS bin,
-       count(*) AS n, avg(entry.value) AS confidence, sum(correct::INTEGER) AS correct
+       count(*) AS n, avg(entry.value) AS confidence, sum((decision[entry.key] = label)::INTEGER) AS correct
 FROM long WHERE isfinite(entry.value) GROUP BY ALL ORDER BY ALL
 """
 

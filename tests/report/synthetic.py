@@ -195,6 +195,7 @@ def ood_rows(model, condition, name, group, inside, outside):
 def sample_rows(dataset, model, condition, z, labels):
     """A row an example, scores and confidences nested."""
     confidence = {name: softmax(z / t).max(1) for name, t in CALIBRATORS.items()}
+    decision = {name: softmax(z / t).argmax(1) for name, t in CALIBRATORS.items()}
     scores, prediction = scores_of(z), z.argmax(1)
     return [
         {
@@ -207,6 +208,7 @@ def sample_rows(dataset, model, condition, z, labels):
             "label": int(labels[i]),
             "prediction": int(prediction[i]),
             "correct": bool(prediction[i] == labels[i]),
+            "decision": [(name, int(d[i])) for name, d in decision.items()],
             "confidence": [(name, float(c[i])) for name, c in confidence.items()],
             "score": [(name, float(s[i])) for name, s in scores.items()],
         }

@@ -51,6 +51,18 @@ def test_gaps_add_up_to_the_ece_of_the_run(entries, synthetic_run) -> None:
     assert gap == pytest.approx(stated["adversarial", "clean", None, None, "none"], abs=2e-3)
 
 
+def test_a_calibrator_is_judged_by_its_own_decisions(tmp_path, write_run) -> None:
+    """Two examples of class 1: the model says 0 and the calibrator says 1 with confidence 0.9."""
+    run = read_run(write_run(tmp_path / "r", images=False))
+    run.connection.execute(
+        "CREATE OR REPLACE VIEW samples AS SELECT 'd' AS dataset, 'm' AS model, 0 AS train_seed, 0 AS seed, "
+        "'clean' AS condition, 1 AS label, MAP {'none': 0, 'platt': 1} AS decision, "
+        "MAP {'none': 0.9, 'platt': 0.9} AS confidence FROM range(2)"
+    )
+    found = {entry["calibrator"]: entry["bins"][0]["accuracy"] for entry in reliability(run)}
+    assert found == {"none": 0.0, "platt": 1.0}
+
+
 @pytest.mark.parametrize(("successes", "n"), [(0, 5), (5, 5), (3, 7), (50, 1000)])
 def test_wilson_against_scipy(successes, n) -> None:
     found = binomtest(successes, n).proportion_ci(method="wilson")
@@ -62,7 +74,7 @@ def test_edges_belong_to_the_bin_below(tmp_path, write_run) -> None:
     run = read_run(write_run(tmp_path / "r", images=False))
     run.connection.execute(
         "CREATE OR REPLACE VIEW samples AS SELECT 'd' AS dataset, 'm' AS model, 0 AS train_seed, 0 AS seed, "
-        "'clean' AS condition, 1 AS label, true AS correct, MAP {'none': v} AS confidence "
+        "'clean' AS condition, 1 AS label, MAP {'none': 1} AS decision, MAP {'none': v} AS confidence "
         "FROM (VALUES (0.0), (1.0), ('nan'::DOUBLE), (0.2)) t(v)"
     )
     (entry,) = reliability(run)

@@ -6,6 +6,7 @@ import pytest
 
 import testbed
 from testbed.errors import UsageError
+from testbed.metrics import auroc
 from testbed.types import RESULTS
 
 NET = """\
@@ -64,6 +65,23 @@ def test_accuracy_is_what_samples_say(tiny, runs, look):
     attacked = [row for row in samples if row["condition"] == "fgsm linf 0.1"]
     assert [m["success"] for m in attacked] == [not m["correct"] for m in attacked]
     assert max(m["distance"] for m in attacked) <= 0.1 + 1e-6
+
+
+def test_samples_hold_decisions_by_calibrator_and_out_of_distribution_sets(tiny, runs, look):
+    tiny |= {"calibrators": ["none", "isotonic"], "detectors": ["msp", "energy"], "metrics": ["accuracy", "auroc"]}
+    tiny["ood"] = [{"use": "blobs", "limit": 60}, {"use": "gaussian", "limit": 50, "condition": {"shift": "rotate"}}]
+    finished = runs(tiny)
+    samples = pq.read_table(finished.folder / "samples.parquet").to_pylist()
+    clean = [row for row in samples if (row["dataset"], row["condition"]) == ("digits", "clean")]
+    for calibrator in tiny["calibrators"]:
+        row = look.rows(finished, condition="clean", calibrator=calibrator, metric="accuracy")[0]
+        assert np.mean([dict(s["decision"])[calibrator] == s["label"] for s in clean]) == pytest.approx(row["value"])
+    for name, size in (("blobs", 60), ("gaussian", 50)):
+        row = look.rows(finished, condition="clean", calibrator="none", detector="energy", ood_set=name)[0]
+        outside = [s for s in samples if (s["dataset"], s["condition"]) == (name, row["ood_condition"])]
+        assert len(outside) == size and {s["label"] for s in outside} == {-1}
+        scores = [np.array([dict(s["score"])["energy"] for s in part]) for part in (clean, outside)]
+        assert auroc(*scores) == pytest.approx(row["value"], abs=1e-12)
 
 
 def test_the_worst_case_is_per_example(tiny, runs, look):

@@ -18,6 +18,9 @@ from testbed.types import Array, Job
 #: Columns of a score table: which metric of the job's list, and its estimate.
 COLUMNS = ("position", "convention", "value", "ci_low", "ci_high", "n", "flags")
 
+#: Columns of samples.parquet that are maps, by calibrator or by detector.
+NESTED = ("decision", "confidence", "score")
+
 
 @lru_cache(maxsize=4)
 def draws(seed: int, n: int, replicates: int) -> Draws:
@@ -91,10 +94,10 @@ def write_rows(writer: Writer, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def samples(job: Job, store: Store, writer: Writer) -> None:
-    """One row an example: prediction, ledger, confidence under each calibrator, score of each detector."""
+    """One row an example: prediction, ledger, decision and confidence under each calibrator, score of each detector."""
     import pyarrow as pa
 
-    from testbed.types import SAMPLES, arrow_schema
+    from testbed.types import SAMPLES, SAMPLES_VERSION, arrow_schema
 
     calibrators = [
         (c["name"], fitted(job, store, f"calibrator{i}", c["calibrator"])[0])
@@ -106,7 +109,7 @@ def samples(job: Job, store: Store, writer: Writer) -> None:
     ids, labels = np.asarray(data.ids), np.asarray(data.labels)
     prediction = np.asarray(data.logits).argmax(axis=1)
     book = aligned(access.ledger(store, job.inputs.get("ledger", ())), ids)
-    confidence = {name: probabilities(c, data).max(axis=1).astype(np.float32) for name, c in calibrators}
+    probs = {name: probabilities(c, data) for name, c in calibrators}
     scores = {
         name: aligned(store.tensors(access.one(job, f"detect{i}"), "scores"), ids)["scores"]
         for i, name in enumerate(job.recipe["detectors"])
@@ -118,9 +121,12 @@ def samples(job: Job, store: Store, writer: Writer) -> None:
         "correct": prediction == labels,
         **{k: v for k, v in book.items() if k in SAMPLES and k != "ids"},
     }
-    fields = arrow_schema({k: v for k, v in SAMPLES.items() if k in columns or k in ("confidence", "score")}, 1)
+    fields = arrow_schema({k: v for k, v in SAMPLES.items() if k in columns or k in NESTED}, SAMPLES_VERSION)
     columns |= {
-        "confidence": as_map(confidence, len(ids), pa.float32()),
+        "decision": as_map({name: p.argmax(axis=1) for name, p in probs.items()}, len(ids), pa.int64()),
+        "confidence": as_map(
+            {name: p.max(axis=1).astype(np.float32) for name, p in probs.items()}, len(ids), pa.float32()
+        ),
         "score": as_map(scores, len(ids), pa.float64()),
     }
     writer.table("samples", pa.table({name: columns[name] for name in fields.names}, schema=fields))
