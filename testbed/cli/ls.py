@@ -134,11 +134,22 @@ def _counts() -> None:
 
 
 def _papers(as_json: bool) -> None:
+    from dataclasses import asdict
+
     from testbed.papers.book import keys, open_table
 
     tables = [open_table(key) for key in keys()]
     if as_json:
-        plain = [{"name": t.key, "title": t.title, "figures": len(t.figures), "needs": t.needs} for t in tables]
+        plain = [
+            {
+                "name": t.key,
+                "title": t.title,
+                "figures": len(t.figures),
+                "needs": asdict(t.needs),
+                "absent": t.needs.absent(),
+            }
+            for t in tables
+        ]
         print(json.dumps(plain, indent=1))
     elif not tables:
         print("no paper table is installed")
@@ -151,11 +162,19 @@ def _paper_table(tables: list[Any]) -> None:
     from rich.text import Text
 
     from testbed.cli.console import console
+    from testbed.papers.needs import minutes
 
-    shown = Table("name", "figures", "table", "needs", box=None, pad_edge=False, header_style="bold")
+    columns = ("name", "figures", "table", "data and weights", "CPU min", "quick", "accelerator")
+    shown = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for table in tables:
-        shown.add_row(*map(Text, (table.key, str(len(table.figures)), table.title, table.needs)))
+        needs, absent = table.needs, table.needs.absent()
+        files = [name + (" (absent)" if name in absent else "") for name in (*needs.data, *needs.weights)]
+        extras = [f"extra {name}" for name in needs.extras]
+        times = (minutes(needs.cpu_minutes), minutes(needs.quick_cpu_minutes))
+        what = "\n".join([*files, *extras]) or "none"
+        shown.add_row(*map(Text, (table.key, str(len(table.figures)), table.title, what, *times, needs.accelerator)))
     console().print(shown)
+    print("minutes of CPU on an empty store, as measured with one thread; --json says where")
 
 
 def _table(plugins: list[Plugin | str]) -> None:

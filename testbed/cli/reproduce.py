@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from testbed.papers.book import Table
+
+
+class Layout(StrEnum):
+    """How the table is laid out."""
+
+    ROWS = "rows"
+    PAPER = "paper"
 
 
 def reproduce(
     key: Annotated[str, typer.Argument(help="A table of `testbed ls papers`, or a folder laid out like one.")],
     quick: Annotated[bool, typer.Option("--quick", help="The stated subset, within minutes.")] = False,
     as_latex: Annotated[bool, typer.Option("--latex/--markdown", help="How the table is printed.")] = False,
+    layout: Annotated[Layout, typer.Option(help="rows: a line a figure; paper: the paper's own layout.")] = Layout.ROWS,
+    override: Annotated[
+        list[str] | None, typer.Option("--override", "-o", help="Set a value of grid.yaml; printed as a deviation.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<key>, with -quick in quick mode.")] = None,
     store: Annotated[str | None, typer.Option(help="Folder or fsspec URL of artifacts.")] = None,
     executor: Annotated[str, typer.Option(help="ray, serial, or auto.")] = "auto",
@@ -25,28 +41,43 @@ def reproduce(
     from testbed.papers.render import latex, markdown
 
     table = open_table(key)
-    results = None
-    if table.grid is not None:
-        folder = out or Path("runs") / (table.key + ("-quick" if quick else ""))
-        results = _run(table.grid, list(table.quick) if quick else [], folder, store, executor)
-    rows = compare(table, results, quick=quick, store=store)
+    given = [*(table.quick if quick else ()), *(override or ())]
+    folder = out or Path("runs") / (table.key + ("-quick" if quick else ""))
+    runs = {name: _run(table, name, given, folder, store, executor) for name in table.runs(quick)}
+    rows = compare(table, runs, quick=quick, store=store)
+    changed = "".join(f"Deviation of this run: {setting}\n" for setting in given)
+    notes = (changed + "\n" if changed else "") + table.notes
     if as_latex:
-        typer.echo(latex(table.title, rows) + "\n".join(f"% {line}".rstrip() for line in table.notes.splitlines()))
+        text = latex(table.title, rows, paper=layout is Layout.PAPER)
+        typer.echo(text + "\n".join(f"% {line}".rstrip() for line in notes.splitlines()))
     else:
-        typer.echo(markdown(table.title, rows) + "\n" + table.notes)
+        typer.echo(markdown(table.title, rows, paper=layout is Layout.PAPER) + "\n" + notes)
     if not passed(rows):
         raise typer.Exit(1)
 
 
-def _run(grid: Path, overrides: list[str], folder: Path, store: str | None, executor: str) -> Path:
-    """Run the table's grid; a failed job leaves its figures without a number, so it needs no word here."""
+def _run(
+    table: Table, name: str, overrides: Sequence[str], folder: Path, store: str | None, executor: str
+) -> Path | str:
+    """Run one of the table's grids; of a grid other than grid.yaml, why it cannot be run where it cannot.
+
+    A failed job leaves its figures without a number, so it needs no word here.
+    """
+    from testbed.errors import TestbedError
     from testbed.grid.planner import plan
     from testbed.runner.progress import progress
     from testbed.runner.run import Settings, run_plan
 
-    settings = Settings(out=folder, store=store, executor=executor, page=False)  # type: ignore[arg-type]
+    try:
+        planned = plan(table.grid(name), [] if name else list(overrides))
+    except TestbedError as problem:
+        if not name:
+            raise
+        return str(problem).splitlines()[0]
+    place = folder / name if name else folder
+    settings = Settings(out=place, store=store, executor=executor, page=False)  # type: ignore[arg-type]
     with progress("auto") as listener:
-        finished = run_plan(plan(grid, overrides), settings, listener)
+        finished = run_plan(planned, settings, listener)
     if finished.cause:
         raise finished.cause
     return finished.folder / "results.parquet"

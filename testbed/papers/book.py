@@ -5,14 +5,17 @@ Columns of published.csv
     published    the printed number; empty where there is none
     tolerance    largest difference that passes, stated before the run; empty: reported, not judged
     unit         percent (100 x ours), error (100 x (1 - ours)), number
-    ours         `rows: CONDITION`, SQL over results.parquet that meets one row; `compute: NAME ARGUMENT...`, a function
-                 of `testbed.papers.compute` or `package.module:function`, called with the words behind it, which gives
-                 (value, low, high, n); `not attempted: REASON`
-                 or `order: MODEL METRIC CALIBRATOR=PRINTED ...`, the strict orders that ours reverses significantly
+    ours         `rows: CONDITION`, SQL over results.parquet that meets one row
+                 `stored: NAME WORD...`, a function of `testbed.papers.stored` on the probabilities behind the rows
+                 `order: MODEL METRIC CALIBRATOR=PRINTED ...`, the strict orders that ours reverses significantly
+                 `compute: NAME ARGUMENT...`, a function of `testbed.papers.compute` or `package.module:function`,
+                 called with the words behind it, which gives (value, low, high, n)
+                 `not attempted: REASON`
+                 The first three read the run of grid.yaml; `rows@NAME:` and so on that of NAME.yaml, a grid of users
+                 who have its data and weights: where they are not there, its figures are not attempted
     source       where the printed number stands
-    verified     yes where it was read there; a number that was not is never shown as published
     verified     yes where we read it there; a number without yes is not printed and not judged against
-    quick        yes where the row belongs to the quick run
+    quick        yes where the row belongs to the quick run, shown where it does and is not judged there
 
 Tables are looked for in experiments/papers below the working folder, then in the packages that the entry-point group
 `testbed.papers` names: one folder a table. The built-in ones are such a package, so they are in the wheel too.
@@ -22,16 +25,18 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import re
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final, Literal
 
 from testbed.errors import EnvironmentProblem, UsageError, nearest
+from testbed.papers.needs import Needs, read_needs
 
 COLUMNS: Final = ("row", "figure", "published", "tolerance", "unit", "ours", "source", "verified", "quick")
 Unit = Literal["percent", "error", "number"]
+FROM_RUNS: Final = ("rows", "stored", "order")
+KINDS: Final = (*FROM_RUNS, "compute", "not attempted")
 
 
 @dataclass(frozen=True)
@@ -47,29 +52,49 @@ class Figure:
     source: str
     verified: bool
     quick: bool
+    judged_quick: bool = True
+
+    @property
+    def kind(self) -> str:
+        """Where ours comes from: rows, stored, order, compute or not attempted."""
+        return self.ours.partition(":")[0].partition("@")[0]
+
+    @property
+    def run(self) -> str | None:
+        """The name of the grid whose run ours is read from, "" for grid.yaml; None where it needs no run.
+
+        >>> figure = Figure("", "", None, None, "number", "rows@full: model = 'a'", "", True, True)
+        >>> figure.kind, figure.run, figure.words
+        ('rows', 'full', "model = 'a'")
+        """
+        return self.ours.partition(":")[0].partition("@")[2] if self.kind in FROM_RUNS else None
+
+    @property
+    def words(self) -> str:
+        """What stands behind the first colon."""
+        return self.ours.partition(":")[2].strip()
 
 
 @dataclass(frozen=True)
 class Table:
-    """A published table: its folder's name, its figures, its grid (None where a function computes it)."""
+    """A published table: its folder's name, its figures, the overrides of the quick run, its notes, what it needs."""
 
     key: str
     folder: Path
     figures: tuple[Figure, ...]
-    grid: Path | None
     quick: tuple[str, ...]
     title: str
-    notes: str = ""
+    notes: str
+    needs: Needs
 
-    @property
-    def needs(self) -> str:
-        """The sentence of the notes that says what the table needs: data, weights, minutes.
+    def runs(self, quick: bool) -> tuple[str, ...]:
+        """The names of the grids that its figures need, in quick mode those of its quick figures."""
+        wanted = [figure.run for figure in self.figures if figure.run is not None and (figure.quick or not quick)]
+        return tuple(dict.fromkeys(wanted))
 
-        >>> Table("key", Path(), (), None, (), "", "A test. Needs `a.npz`; about a minute.\\nMore.").needs
-        '`a.npz`; about a minute'
-        """
-        found = re.search(r"\bNeeds (.*?)\.(?=\s|$)", " ".join(self.notes.split()))
-        return found[1] if found else ""
+    def grid(self, run: str = "") -> Path:
+        """The grid of this name; "" is grid.yaml."""
+        return self.folder / f"{run or 'grid'}.yaml"
 
 
 def shelves() -> tuple[Path, ...]:
@@ -107,18 +132,21 @@ def _read(folder: Path) -> Table:
                 f"{path}: expected the columns {', '.join(COLUMNS)}, got {', '.join(reader.fieldnames or ())}"
             )
         figures = tuple(_figure(record, f"{path}:{line}") for line, record in enumerate(reader, start=2))
-    grid, quick = folder / "grid.yaml", folder / "quick.txt"
     title, _, notes = _text(folder / "README.md").partition("\n")
-    overrides = tuple(line for line in _text(quick).splitlines() if line.strip())
-    return Table(
+    overrides = tuple(line for line in _text(folder / "quick.txt").splitlines() if line.strip())
+    table = Table(
         folder.resolve().name,
         folder,
         figures,
-        grid if grid.is_file() else None,
         overrides,
         title.lstrip("# ") or folder.name,
         notes.strip(),
+        read_needs(folder / "needs.yaml"),
     )
+    for run in table.runs(quick=False):
+        if not table.grid(run).is_file():
+            raise UsageError(f"{path}: a figure is read from the run of {table.grid(run).name}, which is not there")
+    return table
 
 
 def _text(path: Path) -> str:
@@ -126,13 +154,8 @@ def _text(path: Path) -> str:
 
 
 def _figure(record: dict[str, str], where: str) -> Figure:
-    kind = record["ours"].partition(":")[0]
-    if record["unit"] not in ("percent", "error", "number") or kind not in (
-        "rows",
-        "order",
-        "compute",
-        "not attempted",
-    ):
+    kind = record["ours"].partition(":")[0].partition("@")[0]
+    if record["unit"] not in ("percent", "error", "number") or kind not in KINDS:
         raise UsageError(f"{where}: unit {record['unit']!r} or source of ours {kind!r} is not known")
     try:
         published, tolerance = (float(record[name]) if record[name] else None for name in ("published", "tolerance"))
@@ -151,5 +174,6 @@ def _figure(record: dict[str, str], where: str) -> Figure:
         record["ours"],
         record["source"],
         record["verified"] == "yes",
-        record["quick"] == "yes",
+        record["quick"] in ("yes", "shown"),
+        record["quick"] != "shown",
     )

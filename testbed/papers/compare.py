@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -39,10 +39,16 @@ class Compared:
         return None if self.value is None or self.published is None else self.value - self.published
 
 
-def compare(table: Table, results: Path | None, *, quick: bool = False, store: str | None = None) -> list[Compared]:
-    """Every figure of the table (in quick mode, those marked quick) beside what the run or a function gives."""
+def compare(
+    table: Table, runs: Mapping[str, Path | str], *, quick: bool = False, store: str | None = None
+) -> list[Compared]:
+    """Every figure of the table (in quick mode, those marked quick) beside what the runs or a function give.
+
+    runs  name of a grid ("" is grid.yaml) -> the results.parquet of its run, or the reason why there is none
+    """
     figures = [figure for figure in table.figures if figure.quick or not quick]
-    rows = [_one(figure, results, store) for figure in figures]
+    figures = [figure if figure.judged_quick or not quick else replace(figure, tolerance=None) for figure in figures]
+    rows = [_one(figure, runs, store) for figure in figures]
     if rows and all(row.verdict == "not attempted" for row in rows):
         raise EnvironmentProblem(f"{table.key}: no figure could be had; {rows[0].note}")
     return rows
@@ -71,22 +77,43 @@ def judge(figure: Figure, value: float, low: float, high: float, n: int) -> Comp
     return Compared(figure, value, low, high, n, "within" if near else "missed")
 
 
-def _one(figure: Figure, results: Path | None, store: str | None) -> Compared:
-    kind, _, rest = figure.ours.partition(":")
-    if kind == "not attempted":
-        return Compared(figure, None, None, None, None, "not attempted", rest.strip())
-    if kind == "compute":
+def _one(figure: Figure, runs: Mapping[str, Path | str], store: str | None) -> Compared:
+    if figure.kind == "not attempted":
+        return _absent(figure, figure.words)
+    if figure.kind == "compute":
         try:
-            return judge(figure, *_compute(rest))
+            return judge(figure, *_compute(figure.words))
         except EnvironmentProblem as problem:
-            return Compared(figure, None, None, None, None, "not attempted", str(problem))
-    if results is None:
-        return Compared(figure, None, None, None, None, "not attempted", "no run was given")
-    if kind == "order":
-        wrong, pairs, n = reversed_pairs(rest, results.parent, store)
+            return _absent(figure, str(problem))
+    results = runs.get(figure.run or "", "no run was given")
+    if isinstance(results, str):
+        return _absent(figure, results)
+    if figure.kind == "order":
+        wrong, pairs, n = reversed_pairs(figure.words, results.parent, store)
         note = f"{pairs} pairs" + "".join(f"; {low} above {high}" for low, high in wrong)
         return replace(judge(figure, len(wrong), len(wrong), len(wrong), n), note=note)
-    return _from_rows(figure, rest.strip(), results)
+    if figure.kind == "stored":
+        return _from_store(figure, results, store)
+    return _from_rows(figure, figure.words, results)
+
+
+def _absent(figure: Figure, reason: str) -> Compared:
+    return Compared(figure, None, None, None, None, "not attempted", reason)
+
+
+def _from_store(figure: Figure, results: Path, store: str | None) -> Compared:
+    """What a function of `testbed.papers.stored` gives; a cell that failed is a failed figure."""
+    from testbed.papers.cells import Cells
+    from testbed.papers.stored import FUNCTIONS
+
+    name, _, words = figure.words.partition(" ")
+    if name not in FUNCTIONS:
+        raise DataError(f"no function {name!r} of stored cells; known: {', '.join(FUNCTIONS)}")
+    try:
+        found = FUNCTIONS[name](Cells.of(results.parent, store), words)
+    except DataError as problem:
+        return Compared(figure, None, None, None, None, "failed", str(problem))
+    return replace(judge(figure, found.value, found.low, found.high, found.n), note=found.note)
 
 
 def _from_rows(figure: Figure, condition: str, results: Path) -> Compared:

@@ -1,10 +1,22 @@
-"""A compared table as text: Markdown (also for the terminal) and LaTeX."""
+"""A compared table as text, Markdown (also for the terminal) or LaTeX, in two layouts.
+
+rows   a line a figure, with interval, difference, tolerance and verdict
+paper  the paper's own: its rows down, its figures across, each cell "published / ours" with a mark
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
 
 from testbed.papers.compare import Compared
 
 HEADER = ("row", "figure", "published", "ours", "95 % interval", "n", "difference", "allowed", "verdict")
+
+
+#: What follows ours in the paper's layout, by verdict.
+MARKS: Final = {"within": "", "missed": "!", "failed": "failed", "reported": "", "not attempted": "-"}
+KEY: Final = "published / ours; ! outside the tolerance, - not attempted"
 
 
 def cells(row: Compared) -> tuple[str, ...]:
@@ -25,22 +37,39 @@ def cells(row: Compared) -> tuple[str, ...]:
     )
 
 
-def markdown(title: str, rows: list[Compared]) -> str:
-    """A Markdown table under its title."""
-    table = [HEADER, *(cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(HEADER))]
+def grid(rows: Sequence[Compared]) -> list[tuple[str, ...]]:
+    """The table in the paper's layout, header first: a line a row of the paper, a column a figure."""
+    columns = list(dict.fromkeys(row.figure.figure for row in rows))
+    lines: dict[str, dict[str, str]] = {}
+    for row in rows:
+        lines.setdefault(row.figure.row, {})[row.figure.figure] = _both(row)
+    return [("", *columns), *((name, *(cell.get(column, "") for column in columns)) for name, cell in lines.items())]
+
+
+def _both(row: Compared) -> str:
+    digits = 3 if row.figure.unit == "number" else 2
+    theirs, ours = _number(row.published, digits), _number(row.value, digits)
+    return " ".join(part for part in (theirs and f"{theirs} /", ours, MARKS[row.verdict]) if part)
+
+
+def markdown(title: str, rows: Sequence[Compared], *, paper: bool = False) -> str:
+    """A Markdown table under its title; `paper` in the paper's layout."""
+    table = grid(rows) if paper else [HEADER, *(cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     head, *body = ["| " + " | ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)) + " |" for line in table]
-    return "\n".join([f"# {title}", "", head, rule, *body]) + "\n"
+    return "\n".join([f"# {title}", "", head, rule, *body, *(["", KEY] if paper else [])]) + "\n"
 
 
-def latex(title: str, rows: list[Compared]) -> str:
-    """A LaTeX table (booktabs)."""
-    lines = [" & ".join(map(_escape, line)) + r" \\" for line in (HEADER, *(cells(row) for row in rows))]
+def latex(title: str, rows: Sequence[Compared], *, paper: bool = False) -> str:
+    """A LaTeX table (booktabs); `paper` in the paper's layout."""
+    table = grid(rows) if paper else [HEADER, *(cells(row) for row in rows)]
+    lines = [" & ".join(map(_escape, line)) + r" \\" for line in table]
+    columns = "l" + "r" * (len(table[0]) - 1) if paper else "llrrrrrrl"
     return "\n".join([
         r"\begin{table}",
-        rf"\caption{{{_escape(title)}}}",
-        r"\begin{tabular}{llrrrrrrl}",
+        rf"\caption{{{_escape(title + (f' ({KEY})' if paper else ''))}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         lines[0],
         r"\midrule",

@@ -33,9 +33,7 @@ def table(tmp_path):
             out = csv.DictWriter(file, COLUMNS)
             out.writeheader()
             out.writerows(defaults | row for row in rows)
-        (folder / "README.md").write_text(
-            "# Mine 2026, a table\n\nNeeds nothing; seconds.\n\nWhat deviates\n- all of it\n"
-        )
+        (folder / "README.md").write_text("# Mine 2026, a table\n\nWhat deviates\n- all of it\n")
         if grid:
             (folder / "grid.yaml").write_text(grid)
         if quick:
@@ -87,6 +85,36 @@ def test_a_grid_and_its_quick_run(testbed_command, table, tmp_path) -> None:
     assert f"{100 * (1 - float(value)):.2f}" in full.out and n == "200"
     quick = testbed_command(*arguments, "--quick")
     assert quick.code == 0 and quick.out.count("reported") == 1 and "| 50 " in quick.out
+
+
+def test_a_quick_figure_may_be_shown_and_not_judged(testbed_command, table) -> None:
+    folder = table({**published("50"), "quick": "shown"})
+    assert testbed_command("reproduce", folder).code == 1
+    quick = testbed_command("reproduce", folder, "--quick")
+    assert quick.code == 0 and "50.000" in quick.out and "reported" in quick.out
+
+
+def test_an_override_is_a_deviation_and_the_papers_layout(testbed_command, table, tmp_path) -> None:
+    folder = table({"ours": ACCURACY, "unit": "percent"}, grid=GRID)
+    where = ["--executor", "serial", "--store", tmp_path / "store", "--out", tmp_path / "run"]
+    ended = testbed_command("reproduce", folder, "-o", "data.0.test=50", "--layout", "paper", *where)
+    assert ended.code == 0 and "Deviation of this run: data.0.test=50" in ended.out
+    assert re.search(r"^\| r +\| \d+\.\d\d \|$", ended.out, re.MULTILINE)
+
+
+def test_a_grid_of_users_that_cannot_be_run_is_not_attempted(testbed_command, table, tmp_path) -> None:
+    """`rows@full` reads the run of full.yaml; where its weights are absent, that is said and the rest goes on."""
+    full = ACCURACY.replace("rows:", "rows@full:")
+    folder = table({"ours": ACCURACY, "unit": "percent"}, {"ours": full, "unit": "percent"}, grid=GRID)
+    (folder / "full.yaml").write_text(
+        GRID.replace("train: {recipe: standard, epochs: 2}", "weights: absent.safetensors")
+    )
+    where = ["--executor", "serial", "--store", tmp_path / "store", "--out", tmp_path / "run"]
+    ended = testbed_command("reproduce", folder, *where)
+    assert ended.code == 0 and re.search("not attempted: .*absent.safetensors", ended.out)
+    (folder / "full.yaml").unlink()
+    gone = testbed_command("reproduce", folder, *where)
+    assert gone.code == 2 and "full.yaml, which is not there" in gone.err
 
 
 def test_a_condition_that_meets_no_row_fails(testbed_command, table, tmp_path) -> None:
@@ -172,9 +200,9 @@ def test_every_installed_table_is_whole(testbed_command) -> None:
     assert {"recht2018-cifar10.1", "imagenet-c", "crown-resnets"} <= set(keys())
     for key in keys():
         table = open_table(key)
-        assert table.title and table.needs, key
+        assert table.title and (table.needs.data or table.needs.extras), key
         assert all(figure.source for figure in table.figures if figure.verified), key
-        assert (table.grid is not None) == any(f.ours.startswith("rows:") for f in table.figures), key
+        assert table.grid().is_file() == ("" in table.runs(quick=False)), key
     listed = testbed_command("ls", "papers")
     assert listed.code == 0 and all(key in listed.out for key in keys())
 

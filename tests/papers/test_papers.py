@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from testbed.errors import DataError, UsageError
+from testbed.papers import stored
 from testbed.papers.book import COLUMNS, keys, open_table
 from testbed.papers.compare import compare, passed
 from testbed.papers.compute import FUNCTIONS, clopper_pearson
@@ -30,6 +31,7 @@ def write_table(folder, lines=LINES, columns=COLUMNS):
     with (folder / "published.csv").open("w", newline="") as file:
         csv.writer(file).writerows([columns, *lines])
     (folder / "README.md").write_text("# A table\n\nwhat deviates\n")
+    (folder / "grid.yaml").write_text("name: t\n")
     return str(folder)
 
 
@@ -50,7 +52,7 @@ def results(tmp_path):
 
 
 def test_figures_are_compared_in_the_papers_unit(tmp_path, results):
-    rows = {row.figure.row: row for row in compare(open_table(write_table(tmp_path / "t")), results)}
+    rows = {row.figure.row: row for row in compare(open_table(write_table(tmp_path / "t")), {"": results})}
 
     assert (rows["A_1"].value, rows["A_1"].low, rows["A_1"].high) == pytest.approx((8.5, 7.0, 10.0))
     assert rows["A_1"].difference == pytest.approx(0.5) and rows["A_1"].n == 1017
@@ -62,23 +64,30 @@ def test_figures_are_compared_in_the_papers_unit(tmp_path, results):
 
 
 def test_the_quick_run_holds_the_rows_marked_quick(tmp_path, results):
-    rows = compare(open_table(write_table(tmp_path / "t")), results, quick=True)
+    rows = compare(open_table(write_table(tmp_path / "t")), {"": results}, quick=True)
 
     assert [row.figure.row for row in rows] == ["A_1", "C", "D", "G"] and passed(rows)
 
 
 def test_without_a_run_nothing_is_made_up(tmp_path):
-    rows = compare(open_table(write_table(tmp_path / "t")), None)
+    rows = compare(open_table(write_table(tmp_path / "t")), {"": "no run"})
 
     assert [row.value for row in rows if row.figure.ours.startswith("rows")] == [None] * 5
 
 
 def test_tables_as_markdown_and_latex(tmp_path, results):
     table = open_table(write_table(tmp_path / "t"))
-    rows = compare(table, results)
+    rows = compare(table, {"": results})
     text, tex = markdown(table.title, rows), latex(table.title, rows)
 
     first = [cell.strip() for cell in text.splitlines()[4].split("|")[1:-1]]
+    paper, printed = markdown(table.title, rows, paper=True).splitlines(), latex(table.title, rows, paper=True)
+    head = [cell.strip() for cell in paper[2].split("|")[1:-1]]
+    body = {line[0]: line[1:] for line in ([c.strip() for c in row.split("|")[1:-1]] for row in paper[4:11])}
+    assert head == ["", "error", "accuracy", "bound", "mCE"] and len({len(line) for line in paper[2:11]}) == 1
+    assert body["A_1"] == ["8.00 / 8.50", "", "", ""] and body["B"] == ["", "90.00 / 88.00 !", "", ""]
+    assert body["C"] == ["", "88.00", "", ""] and body["D"] == ["", "", "5.80 / -", ""]
+    assert r"A\_1 & 8.00 / 8.50 &  &  &  \\" in printed and r"\begin{tabular}{lrrrr}" in printed
     assert first == ["A_1", "error", "8.00", "8.50", "7.00 to 10.00", "1017", "+0.50", "1.00", "within"]
     assert text.startswith("# A table\n") and len({len(line) for line in text.splitlines()[2:]}) == 1
     assert "70.00" not in text and "not attempted: needs another tool" in text
@@ -97,10 +106,10 @@ def test_a_table_that_cannot_be_read_is_an_error(tmp_path, results):
         open_table(write_table(tmp_path / "c", [("A", "x", "", "", "share", "rows: 1", "", "yes", "yes")]))
     wrong = [("A", "x", "", "", "error", "rows: nonsense = 1", "", "yes", "yes")]
     with pytest.raises(DataError, match="is not understood"):
-        compare(open_table(write_table(tmp_path / "d", wrong)), results)
+        compare(open_table(write_table(tmp_path / "d", wrong)), {"": results})
     unknown = [("A", "x", "", "", "error", "compute: nothing", "", "yes", "yes")]
     with pytest.raises(DataError, match="no computation 'nothing'"):
-        compare(open_table(write_table(tmp_path / "e", unknown)), results)
+        compare(open_table(write_table(tmp_path / "e", unknown)), {"": results})
 
 
 @pytest.mark.parametrize("key", keys())
@@ -109,9 +118,9 @@ def test_the_tables_at_hand_are_well_formed(key):
 
     assert table.figures and (table.folder / "README.md").is_file()
     for figure in table.figures:
-        kind, _, rest = figure.ours.partition(":")
-        assert kind != "compute" or rest.split()[0] in FUNCTIONS
-        assert kind != "rows" or table.grid is not None
+        name = figure.words.split()[0]
+        assert figure.kind != "compute" or name in FUNCTIONS or ":" in name
+        assert figure.kind != "stored" or name in stored.FUNCTIONS
         assert figure.published is None or figure.source
         assert figure.tolerance is None or figure.published is not None
     assert any(figure.quick for figure in table.figures)
@@ -123,7 +132,7 @@ def test_the_tables_at_hand_are_well_formed(key):
     reason="TESTBED_DATA names no folder with cifar10.1-predictions/",
 )
 def test_cifar101_from_the_published_predictions():
-    rows = compare(open_table("recht2018-cifar10.1"), None)
+    rows = compare(open_table("recht2018-cifar10.1"), {})
 
     assert passed(rows) and all(row.low <= row.value <= row.high for row in rows)
     assert len([row for row in rows if row.verdict == "within"]) >= 9
