@@ -83,6 +83,10 @@ class ScrambledPatches:
     version: ClassVar[int] = 1
     source: ClassVar[Literal["spec", "id"]] = "id"
 
+    def sizes(self) -> dict[str, int]:
+        """No parts of its own: it has as many examples as the set it is made from."""
+        return {}
+
     def derive(self, given: Examples, rng: Rng) -> Array:
         """uint8 images like `given.x`, one an id of `rng` (the ids of `given`)."""
         _, h, w, _ = given.x.shape

@@ -114,11 +114,12 @@ class Detection:
 
     def ood(self, entry: OodEntry) -> Seen:
         """What this model gives on an out-of-distribution set under its condition."""
-        found: Seen = self.model.once(("ood", entry.name, entry.condition.label()), lambda: self._ood(entry))
+        found: Seen = self.model.once(("ood", id(entry)), lambda: self._ood(entry))
         return found
 
     def _ood(self, entry: OodEntry) -> Seen:
-        target = self.model.apply(self.jobs.ood(entry, self.model.data, self.model.seed), entry.condition, None)
+        given = self.jobs.ood(entry, self.model.data, self.model.seed)
+        target = self.model.apply(given, entry.condition, None, "ood")
         return Seen(self.jobs.forward(self.model.model, target, entry.name), target)
 
     def bank(self, entry: DetectorEntry, calibrator: CalibratorEntry | None, fitted: Sequence[str]) -> str:

@@ -20,6 +20,9 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
+Victim: TypeAlias = Annotated[str, Field(pattern=r"^(model|calibrated|(detector|surrogate):.+)$")]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -98,13 +101,13 @@ class ShiftCondition(_Conditioned):
 class AttackCondition(_Conditioned):
     """One or more attacks in one norm at one or more radii, against a victim.
 
-    victim: model | calibrated | detector:NAME | surrogate:NAME
+    victim: one or more of model | calibrated | detector:NAME | surrogate:NAME | surrogate:* (every model of the grid)
     """
 
     attack: Refs
     norm: Literal["linf", "l2", "l1", "l0"] = "linf"
     eps: Annotated[list[Real], BeforeValidator(_listed), Field(min_length=1)]
-    victim: Annotated[str, Field(pattern=r"^(model|calibrated|(detector|surrogate):.+)$")] = "model"
+    victim: Annotated[list[Victim], BeforeValidator(_listed), Field(min_length=1)] = ["model"]
     quantised: bool = False
 
     @field_validator("eps")

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from testbed.grid.attacked import Side, attacked_set
 from testbed.grid.detection import Detection, Seen
-from testbed.grid.jobs import Jobs, ModelRef, SetRef
+from testbed.grid.jobs import Jobs, SetRef
 from testbed.grid.model import Filter
 from testbed.grid.plan import Cell, Plan, Preview, Sample
 from testbed.grid.reader import Document, from_mapping, override, read_file
@@ -20,7 +21,6 @@ from testbed.grid.resolved import (
     DataEntry,
     ModelEntry,
     Resolved,
-    Step,
 )
 
 
@@ -140,31 +140,16 @@ class ModelPlan:
             if one not in shared:
                 yield dict(row), self.apply(self.clean, condition, one), [one]
 
-    def apply(self, target: SetRef, condition: ConditionEntry, through: CalibratorEntry | None) -> SetRef:
+    def apply(
+        self, target: SetRef, condition: ConditionEntry, through: CalibratorEntry | None, side: Side = "id"
+    ) -> SetRef:
         """The set after all steps of a condition; `through` is the calibrator that a calibrated victim has."""
         for step in condition.steps:
-            target = (
-                self.jobs.shift(target, step, self.seed) if step.kind == "shift" else self.attack(target, step, through)
-            )
+            if step.kind == "shift":
+                target = self.jobs.shift(target, step, self.seed)
+            else:
+                target = attacked_set(self, target, step, through, side)
         return target
-
-    def attack(self, target: SetRef, step: Step, through: CalibratorEntry | None) -> SetRef:
-        kind, _, name = step.victim.partition(":")
-        model = self.model
-        victim: dict[str, Any] = {"kind": "model"}
-        extra: dict[str, list[str]] = {}
-        if kind == "surrogate":
-            model = self.other_model(name)
-        elif through is not None:
-            victim, extra = (
-                {"kind": "calibrated", **self.calibrator_code(through)},
-                {"calibrator": self.fitted(through, "")},
-            )
-        return self.jobs.attack(target, step, model, self.seed, victim, extra)
-
-    def other_model(self, name: str) -> ModelRef:
-        entry = next(m for m in self.resolved.models if m.name == name)
-        return self.jobs.model(entry, self.data, self.seed, self.given_train_seed)
 
     def calibrator_code(self, entry: CalibratorEntry) -> dict[str, Any]:
         return {"calibrator": self.jobs.code(entry.bound)}

@@ -14,6 +14,7 @@ from testbed import plugins
 from testbed.digest import digest_file
 from testbed.errors import Problem, TestbedError, UsageError, nearest
 from testbed.grid import model as schema
+from testbed.grid.attack_steps import attack_steps
 from testbed.grid.checks import all_checks
 from testbed.grid.problems import say, schema_problems
 from testbed.grid.reader import Document, Where
@@ -69,6 +70,7 @@ class _Resolver:
         self.unique("data", data, "data set")
         self.unique("models", models, "model")
         self.model_names = [m.name for m in models]
+        self.detector_names = [d.name or _short(d.use) for d in grid.detectors]
         conditions = [c for i, one in enumerate(grid.conditions) for c in self.condition(("conditions", i), one)]
         self.distinct_conditions(conditions)
         calibrators = self.each("calibrators", grid.calibrators, self.calibrator)
@@ -253,24 +255,7 @@ class _Resolver:
     def steps(self, where: Where, entry: Any) -> list[Step]:
         if isinstance(entry, schema.ShiftCondition):
             return self.shift_steps(where, entry)
-        self.check_victim(where, entry.victim)
-        steps = []
-        for i, use in enumerate(entry.attack):
-            place = self.place(where, "attack", i)
-            for eps in entry.eps:
-                bound = self.bind("attack", place, use, {"norm": entry.norm, "eps": eps}, owns=("eps", "norm"))
-                if bound is None:
-                    break
-                norms = bound.plugin.facts["norms"]
-                if entry.norm not in norms:
-                    self.fail(
-                        (*where, "norm"),
-                        f"attack {bound.plugin.name!r} works in {', '.join(norms)}, not in {entry.norm}",
-                    )
-                    break
-                self.check_kind(place, bound)
-                steps.append(Step("attack", bound, None, entry.norm, eps, entry.victim, entry.quantised))
-        return steps
+        return attack_steps(self, where, entry)
 
     def shift_steps(self, where: Where, entry: schema.ShiftCondition) -> list[Step]:
         steps = []
@@ -286,20 +271,6 @@ class _Resolver:
 
     def place(self, where: Where, key: str, index: int) -> Where:
         return (*where, key, index) if (*where, key, index) in self.document.positions else (*where, key)
-
-    def check_victim(self, where: Where, victim: str) -> None:
-        kind, _, name = victim.partition(":")
-        if kind == "detector":
-            says = (
-                "an attack on a detector's score is not run from a grid yet; testbed.perturb.targets has it in Python"
-            )
-            self.fail((*where, "victim"), says)
-        known = {"surrogate": self.model_names}.get(kind)
-        if known is not None and name not in known:
-            self.fail(
-                (*where, "victim"),
-                f"unknown {kind} {name!r}; {nearest(name, known) if known else f'the grid has no {kind}s'}",
-            )
 
     def calibrator(self, where: Where, entry: schema.Calibrator) -> CalibratorEntry | None:
         bound = self.bind("calibrator", where, entry)

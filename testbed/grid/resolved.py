@@ -104,6 +104,7 @@ class ConditionEntry:
         parts = [self.name]
         parts += [f"s{row['severity']:g}"] if row["severity"] is not None else []
         parts += [f"{row['norm']} {row['eps']:.4g}"] if row["eps"] is not None else []
+        parts += [f"on {row['victim']}"] if row["victim"] not in (None, "model") else []
         return " ".join(parts)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from testbed.errors import DataError
 from testbed.runner.operations import access
 from testbed.store import Store, Writer
 from testbed.types import Array, Examples, Job, Outputs
@@ -18,6 +20,7 @@ def attack(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
 
     from testbed.perturb import unit
     from testbed.perturb.attack import Attack
+    from testbed.perturb.pushed import Pushed
     from testbed.runner.operations.models import as_planned, classifier, tensor
 
     recipe = job.recipe
@@ -35,13 +38,17 @@ def attack(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
         for examples in parts:
             x = tensor(examples, device)
             y = torch.from_numpy(np.array(examples.y))
-            if (examples.y < 0).any() and plugin.facts["objective"] != "detector":
+            if isinstance(victim, Pushed):
+                y = torch.full_like(y, victim.label)
+            elif (examples.y < 0).any() and plugin.facts["objective"] != "detector":
                 with torch.inference_mode():
                     y = model.logits(x).argmax(1).cpu()
                 writer.meta["labels"] = "the model's own clean predictions: the set has none"
             start = x if box is None else box.enter(x)
             result = handle.run(box or victim, start, y, ids=examples.ids, seed=recipe["seed"])
             moved = result.x if box is None else box.restored(result.x, x)
+            if isinstance(victim, Pushed):
+                result = replace(result, success=crossed(victim, moved, device, batch))
             out.add(
                 Examples(
                     unit.at_rest(moved, spec),
@@ -62,14 +69,42 @@ def attack(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
 
 
 def victim_of(job: Job, store: Store, model: Any) -> Any:
-    """What the attack differentiates: the network, or the network through a calibrator."""
-    if job.recipe["victim"]["kind"] == "model":
+    """What the attack differentiates: the network, the network through a calibrator, or a detector's score."""
+    kind = job.recipe["victim"]["kind"]
+    if kind == "model":
         return model.module
+    if kind == "detector":
+        return pushed(job, store, model)
     from testbed.perturb import victims
     from testbed.runner.operations import fits
 
     calibrator, _ = fits.fitted(job, store, recipe=job.recipe["victim"]["calibrator"])
-    return victims.calibrated(model.module, calibrator)
+    return victims.calibrated(model.module, calibrator).eval()
+
+
+def pushed(job: Job, store: Store, model: Any) -> Any:
+    """A detector's score as the victim, with the fitted detector and its usual scores from the store."""
+    from testbed.detection.differentiable import torch_score
+    from testbed.perturb.pushed import Pushed
+
+    recipe = job.recipe["victim"]["detector"]
+    detector = access.code("detector", recipe, store).build(**recipe["params"])
+    state = access.read_state(store, access.one(job, "bank"))
+    detector = detector.restore(state) if state else detector
+    score = torch_score(detector, access.outputs(store, access.one(job, "outputs"), features=False))
+    usual = store.tensors(access.one(job, "usual"), "scores")["scores"]
+    if "features" in detector.consumes and model.feature_reason:
+        raise DataError(f"detector {type(detector).__name__} reads features, and {model.feature_reason}")
+    return Pushed(model.module, model.differentiable_outputs, score, usual, job.recipe["victim"]["side"]).eval()
+
+
+def crossed(victim: Any, x: Any, device: Any, batch: int) -> Array:
+    """bool `[n]`: examples whose score is past the 95 % quantile of the usual ones; the attack itself stops nowhere."""
+    import torch
+
+    with torch.no_grad():
+        found: Array = torch.cat([victim.crossed(part.to(device)).cpu() for part in torch.split(x, batch)]).numpy()
+    return found
 
 
 def merge_audits(parts: list[tuple[int, dict[str, Any]]]) -> dict[str, Any]:

@@ -1,0 +1,66 @@
+"""Planning attacked sets: what each victim needs, and which earlier work an attack takes up.
+
+model          the network the cells are about
+surrogate:N    another network of the grid; the set is then scored on this one
+calibrated     the network and a calibrator
+detector:N     a detector's score: an in-distribution set is made to look out-of-distribution, an OOD set the other
+               way round; "clean" scores of in-distribution examples say how large a change is
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from testbed.grid.jobs import ModelRef, SetRef
+from testbed.grid.resolved import CalibratorEntry, DetectorEntry, Step
+
+if TYPE_CHECKING:
+    from testbed.grid.planner import ModelPlan
+
+Side = Literal["id", "ood"]
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What an attack is made against: the network, the victim's recipe and the jobs it reads."""
+
+    model: ModelRef
+    victim: Mapping[str, Any] = field(default_factory=lambda: {"kind": "model"})
+    reads: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def attacked_set(plan: ModelPlan, target: SetRef, step: Step, through: CalibratorEntry | None, side: Side) -> SetRef:
+    """The attacked set. `through`: the calibrator of a calibrated victim; `side`: which kind of set `target` is."""
+    aim = aimed(plan, target, step, through, side)
+    return plan.jobs.attack(target, step, aim.model, plan.seed, aim.victim, aim.reads)
+
+
+def aimed(plan: ModelPlan, target: SetRef, step: Step, through: CalibratorEntry | None, side: Side) -> Aim:
+    """The victim of one attack."""
+    kind, _, name = step.victim.partition(":")
+    if kind == "surrogate":
+        return Aim(surrogate(plan, name))
+    if kind == "detector":
+        return _detector(plan, next(d for d in plan.resolved.detectors if d.name == name), target, side)
+    if through is not None:
+        code = {"kind": "calibrated", **plan.calibrator_code(through)}
+        return Aim(plan.model, code, {"calibrator": plan.fitted(through, "")})
+    return Aim(plan.model)
+
+
+def surrogate(plan: ModelPlan, name: str) -> ModelRef:
+    """Another model of the grid, trained on the same data."""
+    entry = next(m for m in plan.resolved.models if m.name == name)
+    return plan.jobs.model(entry, plan.data, plan.seed, plan.given_train_seed)
+
+
+def _detector(plan: ModelPlan, entry: DetectorEntry, target: SetRef, side: Side) -> Aim:
+    """The score of a detector. Its usual values are those of the set itself, for an OOD set of the clean test set."""
+    usual = target if side == "id" else plan.clean
+    outputs = plan.jobs.forward(plan.model, usual, "clean" if usual == plan.clean else "the set that is attacked")
+    bank = plan.detection.bank(entry, None)
+    scores = plan.jobs.detect(entry, bank, outputs, {}, [], "usual scores")
+    victim = {"kind": "detector", "detector": plan.jobs.code(entry.bound), "side": side}
+    return Aim(plan.model, victim, {"bank": [bank], "usual": [scores], "outputs": [outputs]})
