@@ -60,7 +60,7 @@ def _detector(plan: ModelPlan, entry: DetectorEntry, target: SetRef, side: Side)
     """The score of a detector. Its usual values are those of the set itself, for an OOD set of the clean test set."""
     usual = target if side == "id" else plan.clean
     outputs = plan.jobs.forward(plan.model, usual, "clean" if usual == plan.clean else "the set that is attacked")
-    bank = plan.detection.bank(entry, None)
+    bank = plan.detection.bank(entry, None, [])
     scores = plan.jobs.detect(entry, bank, outputs, {}, [], "usual scores")
     victim = {"kind": "detector", "detector": plan.jobs.code(entry.bound), "side": side}
     return Aim(plan.model, victim, {"bank": [bank], "usual": [scores], "outputs": [outputs]})
