@@ -176,6 +176,12 @@ class HopSkipJump(Borrowed):
         "Jianbo Chen and Michael I. Jordan and Martin J. Wainwright", 2020, "IEEE S&P", "1904.02144",
     )  # fmt: skip
 
+    @property
+    def budget(self) -> tuple[int, int]:
+        """Evaluations of an example, about: for each step the estimate of the normal, and 25 to get back."""
+        grown = (int(self.initial_gradient_eval_steps * (step + 1) ** 0.5) for step in range(self.steps))
+        return sum(min(one, self.max_gradient_eval_steps) + 25 for one in grown), 0
+
 
 @dataclass(frozen=True)
 class Boundary(Borrowed):
@@ -197,3 +203,8 @@ class Boundary(Borrowed):
         "Decision-based adversarial attacks: reliable attacks against black-box machine learning models",
         "Wieland Brendel and Jonas Rauber and Matthias Bethge", 2018, "ICLR", "1712.04248",
     )  # fmt: skip
+
+    @property
+    def budget(self) -> tuple[int, int]:
+        """Evaluations of an example, about: one a step, two more in every tenth, 40 to begin with."""
+        return self.steps + self.steps // 5 + 40, 0

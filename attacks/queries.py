@@ -39,6 +39,11 @@ class SPSA:
         "Jonathan Uesato and Brendan O'Donoghue and Pushmeet Kohli and Aaron van den Oord", 2018, "ICML", "1802.05666",
     )  # fmt: skip
 
+    @property
+    def budget(self) -> tuple[int, int]:
+        """Evaluations of an example, forward and backward, at most."""
+        return self.steps * (self.samples // 2 * 2 + 1), 0
+
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
         import torch
@@ -96,6 +101,11 @@ class OnePixel:
         "One pixel attack for fooling deep neural networks",
         "Jiawei Su and Danilo Vasconcellos Vargas and Kouichi Sakurai", 2019, "IEEE TEVC", "1710.08864",
     )  # fmt: skip
+
+    @property
+    def budget(self) -> tuple[int, int]:
+        """Evaluations of an example, forward and backward, at most."""
+        return self.population * (self.generations + 1), 0
 
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
         """x `[n c h w]` -> the attacked x; see `testbed.perturb.attack`."""

@@ -70,6 +70,11 @@ class Square:
         2020, "ECCV", "1912.00049",
     )  # fmt: skip
 
+    @property
+    def budget(self) -> tuple[int, int]:
+        """Evaluations of an example, forward and backward, at most."""
+        return self.queries, 0
+
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
         """x `[n c h w]` -> the attacked x; see `testbed.perturb.attack`."""
         from .square_search import search_l2, search_linf

@@ -37,7 +37,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,7 +64,10 @@ FACTS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "detector": {"version": 1, "consumes": ("logits",), "fitted_on": None, "reference": None},
     "dataset": {"version": 1, "reference": None},
-    "model": {"version": 1, "kinds": ("image",), "reference": None},
+    "model": {
+        "version": 1, "kinds": ("image",), "gradients": True, "external": False, "weights_from": "anywhere",
+        "packages": (), "adapter": False, "reference": None,
+    },
     "metric": {"version": 1, "needs": "probs", "higher_is_better": False, "reference": None},
 }  # fmt: skip
 
@@ -101,7 +104,9 @@ class Plugin:
     def identity(self) -> dict[str, Any]:
         """The recipe's word for this code: name and version, and for a user's file the digest of its source."""
         if self.source is None:
-            return {"use": self.ref, "version": self.facts["version"]}
+            plain = {"use": self.ref, "version": self.facts["version"]}
+            packages = {name: installed_version(name) for name in self.facts.get("packages", ())}
+            return {**plain, "packages": packages} if packages else plain
         return {"use": f"{self.ref.rpartition(':')[2]}", "source": self.source_digest, "version": self.facts["version"]}
 
     def validate(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,6 +117,18 @@ class Plugin:
         """Execute: import the code and bind its parameters. A dataclass gives an instance, a function a partial."""
         target = self.loader()
         return target(**params) if isinstance(target, type) else partial(target, **params)
+
+
+def installed_version(package: str) -> str:
+    """The version of an installed distribution, "none" where it is not installed.
+
+    >>> installed_version("no-such-package")
+    'none'
+    """
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
 
 
 def schema(plugin: Plugin) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from testbed.data.splits import split_plan
 from testbed.errors import TestbedError, nearest
 from testbed.grid.attack_steps import detector_victims
+from testbed.grid.black_boxes import black_boxes
 from testbed.grid.reader import Where
 from testbed.grid.resolved import DataEntry, Resolved
 
@@ -23,6 +24,7 @@ def all_checks(resolved: Resolved) -> Iterator[tuple[Where, str]]:
     yield from idle_filters(resolved)
     attacked = [*resolved.conditions, *(o.condition for o in resolved.ood), *(c.fit for c in resolved.calibrators)]
     yield from ((("detectors",), problem) for problem in detector_victims(attacked, resolved.detectors))
+    yield from black_boxes(resolved)
 
 
 def missing_splits(resolved: Resolved) -> Iterator[tuple[Where, str]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from testbed.grid.attacked import Side, attacked_set
+from testbed.grid.black_boxes import check_budgets, external_notes, standing_flags
 from testbed.grid.detection import Detection, Seen
+from testbed.grid.filters import kept
 from testbed.grid.jobs import Jobs, SetRef
-from testbed.grid.model import Filter
 from testbed.grid.plan import Cell, Plan, Preview, Sample
 from testbed.grid.reader import Document, from_mapping, override, read_file
 from testbed.grid.resolve import resolve
@@ -28,7 +30,10 @@ def plan(grid: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) ->
     """The plan of a grid file or mapping; UsageError with all problems if there are any."""
     document: Document = from_mapping(grid) if isinstance(grid, Mapping) else read_file(grid)
     override(document, overrides)
-    return make_plan(resolve(document))
+    resolved = resolve(document)
+    planned = make_plan(resolved)
+    check_budgets(document, resolved, planned)
+    return planned
 
 
 def make_plan(resolved: Resolved) -> Plan:
@@ -36,7 +41,7 @@ def make_plan(resolved: Resolved) -> Plan:
     planner = _Planner(resolved)
     planner.run()
     jobs, grid = planner.jobs, resolved.grid
-    return Plan(
+    planned = Plan(
         grid.name,
         grid.model_dump(mode="json"),
         jobs.jobs,
@@ -49,6 +54,7 @@ def make_plan(resolved: Resolved) -> Plan:
         grid.keep,
         resolved.file,
     )
+    return replace(planned, notes=(*planned.notes, *external_notes(resolved, planned)))
 
 
 class _Planner:
@@ -61,7 +67,6 @@ class _Planner:
         self.by_needs: dict[str, list[Bound]] = {}
         for metric in resolved.metrics:
             self.by_needs.setdefault(metric.plugin.facts["needs"], []).append(metric)
-        self.filters = [(True, one) for one in self.grid.include] + [(False, one) for one in self.grid.exclude]
 
     def run(self) -> None:
         """Plan every cell that the filters keep."""
@@ -73,15 +78,7 @@ class _Planner:
 
     def wanted(self, row: Mapping[str, Any]) -> bool:
         """Whether the filters keep a row, by the columns it has so far; a column not yet known excludes nothing."""
-        includes = [one for positive, one in self.filters if positive]
-        if includes and not any(_matches(one, row, unknown=True) for one in includes):
-            return False
-        return not any(_matches(one, row, unknown=False) for positive, one in self.filters if not positive)
-
-
-def _matches(one: Filter, row: Mapping[str, Any], unknown: bool) -> bool:
-    given = one.model_dump(exclude_none=True)
-    return all(row[column] in values if column in row else unknown for column, values in given.items())
+        return kept(self.grid, row)
 
 
 class ModelPlan:
@@ -102,6 +99,8 @@ class ModelPlan:
             "train_seed": train_seed if entry.train else None,
             "seed": seed,
         }
+        if flags := standing_flags(entry, planner.jobs.device):
+            self.row["flags"] = flags
 
     def run(self) -> None:
         """Plan the cells of every condition, and those of the worst case over attacks."""

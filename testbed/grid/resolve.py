@@ -12,10 +12,11 @@ from pydantic import ValidationError
 
 from testbed import plugins
 from testbed.digest import digest_file
-from testbed.errors import Problem, TestbedError, UsageError, nearest
+from testbed.errors import MissingExtra, Problem, TestbedError, UsageError, nearest
 from testbed.grid import model as schema
 from testbed.grid.attack_steps import attack_steps
 from testbed.grid.checks import all_checks
+from testbed.grid.model_sources import missing_packages, source_problems
 from testbed.grid.problems import say, schema_problems
 from testbed.grid.reader import Document, Where
 from testbed.grid.resolved import (
@@ -48,7 +49,10 @@ def resolve(document: Document) -> Resolved:
     resolver = _Resolver(document, grid)
     resolved = resolver.run()
     if resolver.problems:
-        raise UsageError(resolver.problems)
+        found = UsageError(resolver.problems)
+        if resolver.missing == len(resolver.problems):
+            found.exit_code = MissingExtra.exit_code
+        raise found
     return resolved
 
 
@@ -56,6 +60,7 @@ class _Resolver:
     def __init__(self, document: Document, grid: schema.Grid) -> None:
         self.document, self.grid = document, grid
         self.problems: list[Problem] = []
+        self.missing = 0
         self.notes: list[str] = []
 
     def fail(self, where: Where, message: str) -> None:
@@ -196,8 +201,9 @@ class _Resolver:
         train = None
         if entry.train is not None:
             train = self.recipe((*where, "train"), entry.train)
-        if entry.train is not None and entry.weights is not None:
-            self.fail((*where, "weights"), "give either `train` or `weights`, not both")
+        for key, message in source_problems(entry, bound.plugin):
+            self.fail((*where, key) if key else where, message)
+        self.packages(where, bound.plugin)
         path = digest = None
         if entry.weights is not None:
             from testbed.data.base import beside
@@ -208,6 +214,12 @@ class _Resolver:
             except OSError as error:
                 self.fail((*where, "weights"), f"cannot read {str(path)!r}: {error.strerror or error}")
         return ModelEntry(entry.name or _short(entry.use), bound, train, path, digest, entry.feature_layer)
+
+    def packages(self, where: Where, plugin: plugins.Plugin) -> None:
+        """A problem where a package that a model runs with is not installed."""
+        if (error := missing_packages(plugin)) is not None:
+            self.fail(where, str(error))
+            self.missing += 1
 
     def recipe(self, where: Where, train: schema.Train) -> Mapping[str, Any] | None:
         from testbed.models import recipes
@@ -247,7 +259,7 @@ class _Resolver:
         else:
             chains = [(step,) for step in self.steps(where, entry)]
         return [
-            ConditionEntry(entry.name or "+".join(s.bound.plugin.name for s in chain), chain)
+            ConditionEntry(entry.name or "+".join(s.bound.plugin.name for s in chain), chain, where)
             for chain in chains
             if chain
         ]

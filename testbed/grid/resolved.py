@@ -9,6 +9,7 @@ from typing import Any
 
 from testbed.digest import canonical
 from testbed.grid.model import Grid
+from testbed.grid.reader import Where
 from testbed.plugins import Plugin
 from testbed.types import Spec
 
@@ -65,10 +66,11 @@ class Step:
 
 @dataclass(frozen=True)
 class ConditionEntry:
-    """What is done to a set, in order; no steps is clean."""
+    """What is done to a set, in order; no steps is clean. `where` it stands in the grid, for errors."""
 
     name: str
     steps: tuple[Step, ...] = ()
+    where: Where = field(default=(), compare=False, repr=False)
 
     @property
     def kind(self) -> str:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from testbed.errors import DataError, UsageError, nearest
+from testbed.models.black_box import BlackBox
 from testbed.types import Floats, Spec
 
 
@@ -49,6 +50,8 @@ class Classifier:
 
     def differentiable_outputs(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """As `outputs`, with gradients that flow from both to `x`."""
+        if isinstance(self.module, BlackBox):
+            return self.module.both(x)
         if self._layer is None:
             return self.logits(x).float(), None
         seen: list[torch.Tensor] = []
@@ -68,7 +71,10 @@ class Classifier:
         return weight.detach().float().cpu().numpy(), zero if bias is None else bias.detach().float().cpu().numpy()
 
     def _find(self, name: str | None) -> None:
-        """Run once on two grey examples, check the logits and choose the feature layer."""
+        """Run once on two grey examples, check the logits and choose the feature layer; a black box is not asked."""
+        if isinstance(self.module, BlackBox):
+            self.feature_reason = "a black box gives scores only"
+            return
         modules = {key: module for key, module in self.module.named_modules() if key}
         if name is not None and name not in modules:
             raise UsageError(f"feature_layer {name!r}: the model has no such module; {nearest(name, modules)}")

@@ -22,10 +22,15 @@ _WRAPPERS = ("state_dict", "model", "net")
 
 
 def read(path: str | Path) -> dict[str, torch.Tensor]:
-    """The tensors of a weight file by name. Raises DataError where it is damaged or wants to run code."""
+    """The tensors of a weight file by name. Raises DataError where it is damaged or wants to run code.
+
+    An ONNX file is one tensor of bytes, "onnx": it is not taken apart.
+    """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"no weight file {path}")
+    if path.suffix == ".onnx":
+        return {"onnx": torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)}
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -63,7 +68,9 @@ def fit(
 ) -> nn.Module:
     """Put tensors by name into `module` and return it; as `load`, for tensors that are read already."""
     state = rename(tensors, key_map)
-    problems = mismatches(module.state_dict(), state)
+    free = getattr(module, "sized_by_file", frozenset())
+    expected = {key: state.get(key, value) if key in free else value for key, value in module.state_dict().items()}
+    problems = mismatches(expected, state)
     if problems:
         shown = "\n  ".join(problems[:12]) + (f"\n  and {len(problems) - 12} more" if len(problems) > 12 else "")
         raise DataError(f"the weights of {where} do not fit {type(module).__name__}:\n  {shown}")

@@ -46,14 +46,14 @@ def results(plan: Plan, store: Store, errors: Mapping[str, str] | None = None) -
 
 def cell_rows(cell: Cell, table: list[dict[str, Any]] | None, error: str | None, audit: str) -> list[dict[str, Any]]:
     """The rows of one cell: one a convention, or one that says why there is no value."""
-    row = {**cell.row, "digest": cell.digest, "flags": audit}
+    row = {**cell.row, "digest": cell.digest, "flags": ";".join(filter(None, (cell.row.get("flags", ""), audit)))}
     if table is None or error is not None:
         status = "missing" if error is None else "skipped" if error.startswith("needs ") else "failed"
         return [{**row, "status": status, "error": error}]
     found = [one for one in table if one["position"] == cell.metric]
     rows = []
     for one in found:
-        flags = ";".join(filter(None, ("" if row["metric"] == "audit" else audit, one["flags"])))
+        flags = one["flags"] if row["metric"] == "audit" else ";".join(filter(None, (row["flags"], one["flags"])))
         values = {name: one[name] for name in ("convention", "value", "ci_low", "ci_high", "n")}
         rows.append({**row, **values, "status": "ok", "flags": flags})
     return rows

@@ -1,0 +1,47 @@
+"""Where a model's weights may come from: what fits its plug-in, and the packages that it runs with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from testbed.errors import MissingExtra
+from testbed.grid.model import Model
+from testbed.plugins import Plugin, installed_version
+
+#: Distribution -> the extra of this project that brings it.
+EXTRAS = {"onnxruntime": "onnx", "timm": "timm", "torchvision": "torchvision", "transformers": "transformers"}
+
+
+def source_problems(entry: Model, plugin: Plugin) -> Iterator[tuple[str, str]]:
+    """(key, message) of everything that does not fit; the key is "" where one is missing."""
+    name, source = plugin.name, plugin.facts["weights_from"]
+    if entry.train is not None and entry.weights is not None:
+        yield "weights", "give either `train` or `weights`, not both"
+    if source != "anywhere" and entry.train is not None:
+        yield "train", f"the model {name!r} cannot be trained here: it is run as it is"
+    if source == "nowhere" and entry.weights is not None:
+        yield "weights", f"the model {name!r} takes no file of weights"
+    if source == "file" and entry.weights is None:
+        yield "", f"the model {name!r} needs its file: `weights: FILE.onnx`"
+    if entry.weights is not None and source != "nowhere" and (source == "file") != entry.weights.endswith(".onnx"):
+        fitting = "an ONNX file (.onnx)" if source == "file" else "safetensors or torch weights; an .onnx file runs as"
+        yield "weights", f"expected {fitting}{'' if source == 'file' else ' `use: onnx`'}, got {entry.weights!r}"
+    if not plugin.facts["gradients"] and entry.feature_layer is not None:
+        yield "feature_layer", f"the black box {name!r} has no layers to name"
+
+
+def missing_packages(plugin: Plugin) -> MissingExtra | None:
+    """The error about the packages of a plug-in that are not installed."""
+    missing = [one for one in plugin.facts["packages"] if installed_version(one) == "none"]
+    if not missing:
+        return None
+    return MissingExtra(missing[0], f"model {plugin.ref!r}", pip_line(missing[0]))
+
+
+def pip_line(package: str) -> str:
+    """What to write behind `pip install`.
+
+    >>> pip_line("onnxruntime")
+    "'robustness-testbed[onnx]'"
+    """
+    return f"'robustness-testbed[{EXTRAS[package]}]'" if package in EXTRAS else package
