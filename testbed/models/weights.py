@@ -68,7 +68,7 @@ def fit(
 ) -> nn.Module:
     """Put tensors by name into `module` and return it; as `load`, for tensors that are read already."""
     state = rename(tensors, key_map)
-    free = getattr(module, "sized_by_file", frozenset())
+    free: frozenset[str] = getattr(module, "sized_by_file", frozenset())
     expected = {key: state.get(key, value) if key in free else value for key, value in module.state_dict().items()}
     problems = mismatches(expected, state)
     if problems:
