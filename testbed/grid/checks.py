@@ -20,6 +20,7 @@ def all_checks(resolved: Resolved) -> Iterator[tuple[Where, str]]:
     """Every problem that concerns more than one entry."""
     yield from missing_splits(resolved)
     yield from circular_victims(resolved)
+    yield from missing_mates(resolved)
     yield from missing_ood(resolved)
     yield from idle_filters(resolved)
     attacked = [*resolved.conditions, *(o.condition for o in resolved.ood), *(c.fit for c in resolved.calibrators)]
@@ -32,6 +33,9 @@ def missing_splits(resolved: Resolved) -> Iterator[tuple[Where, str]]:
     wants = [("calibration", f"calibrator {c.name!r}") for c in resolved.calibrators if c.bound.plugin.name != "none"]
     wants += [(d.fit, f"detector {d.name!r}") for d in resolved.detectors if d.fit]
     wants += [("train", f"training model {m.name!r}") for m in resolved.models if m.train]
+    wants += [
+        ("calibration", f"metric {m.plugin.name!r}") for m in resolved.metrics if m.plugin.facts["needs"] == "source"
+    ]
     for i, entry in enumerate(resolved.data):
         lacking = [(split, who) for split, who in wants if entry.sizes and split not in splits_of(entry)]
         for split, who in lacking[:1]:
@@ -59,6 +63,20 @@ def circular_victims(resolved: Resolved) -> Iterator[tuple[Where, str]]:
             if one.unlabelled and not (label and one.bound.plugin.facts["argmax_preserving"]):
                 says = "is fitted on the outputs of the attacked set itself; leave it out, or attack the model"
                 yield ("conditions",), f"{condition.label()!r} attacks through calibrator {one.name!r}, which {says}"
+
+
+def missing_mates(resolved: Resolved) -> Iterator[tuple[Where, str]]:
+    """Accuracy by disagreement needs a second training run: another seed, or a model that is named."""
+    known = [m.name for m in resolved.models]
+    for i, metric in enumerate(resolved.metrics):
+        if metric.plugin.facts["needs"] != "mate":
+            continue
+        name, other = metric.plugin.name, str(metric.params.get("against", ""))
+        if other and other not in known:
+            yield ("metrics", i, "against"), f"no model {other!r} in this grid; {nearest(other, known)}"
+        elif not other and (len(resolved.grid.train_seeds) < 2 or any(m.train is None for m in resolved.models)):
+            says = "compares two training runs: give trained models at least two `train_seeds`, or `against: MODEL`"
+            yield ("metrics", i), f"{name!r} {says}"
 
 
 def missing_ood(resolved: Resolved) -> Iterator[tuple[Where, str]]:

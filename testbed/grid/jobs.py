@@ -23,7 +23,7 @@ from testbed.types import Job
 VERSIONS: Final[Mapping[str, int]] = {
     "describe": 1, "file": 1, "split": 1, "ood": 1, "weights": 1, "train": 1, "shift": 1, "attack": 1, "quantise": 1,
     "forward": 1, "worst": 1, "calibrate": 1, "bank": 2, "detect": 2, "score": 1, "score_ood": 1, "audit": 1,
-    "samples": 2, "bank_network": 1, "detect_network": 1, "detect_worst": 1,
+    "samples": 2, "score_transfer": 1, "bank_network": 1, "detect_network": 1, "detect_worst": 1,
 }  # fmt: skip
 
 
@@ -297,8 +297,10 @@ class Jobs:
         seed: int,
         label: str,
     ) -> str:
-        """The metrics of probabilities on one set."""
+        """The metrics of probabilities on one set, and on its parts where the grid asks for them."""
         fields = {**self.metrics(metrics, seed), **calibrator}
+        if self.grid.slices:
+            fields["slices"] = sorted(self.grid.slices)
         return self.add("score", fields, {"outputs": [outputs], "calibrator": fitted}, f"score {label}")
 
     def score_ood(self, metrics: Sequence[Bound], inside: str, outside: str, seed: int, label: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from testbed.grid import transfer
 from testbed.grid.attacked import Side, attacked_set
 from testbed.grid.black_boxes import check_budgets, external_notes, standing_flags
 from testbed.grid.detection import Detection, Seen
@@ -187,7 +188,7 @@ class ModelPlan:
         calibrators: Sequence[CalibratorEntry],
     ) -> None:
         label = f"{self.entry.name} {condition.label()}"
-        self.scored(row, outputs, calibrators, label)
+        self.scored(row, outputs, calibrators, label, target)
         detects = self.detection.cells(row, Seen(outputs, target), calibrators, label)
         if target.attacks and condition.kind in ("attack", "chain"):
             clean = self.jobs.forward(self.model, self.clean, "clean")
@@ -199,14 +200,19 @@ class ModelPlan:
             Preview(self.entry.name, condition.label(), self.clean.digests, target.digests, samples)
         )
 
-    def scored(self, row: dict[str, Any], outputs: str, calibrators: Sequence[CalibratorEntry], label: str) -> None:
+    def scored(
+        self,
+        row: dict[str, Any],
+        outputs: str,
+        calibrators: Sequence[CalibratorEntry],
+        label: str,
+        target: SetRef | None = None,
+    ) -> None:
+        """The cells of the metrics of probabilities; `target` are the examples, None where picked from several sets."""
         metrics = [*self.planner.by_needs.get("probs", []), *self.planner.by_needs.get("confidence", [])]
         for calibrator in calibrators:
-            full = {
-                **row,
-                "calibrator": calibrator.name,
-                "fit": calibrator.fitted_on,
-            }
+            full = {**row, "calibrator": calibrator.name, "fit": calibrator.fitted_on}
+            transfer.cells(self, full, outputs, target, calibrator, label)
             kept = [m for m in metrics if self.planner.wanted({**full, "metric": m.plugin.name})]
             if not kept:
                 continue

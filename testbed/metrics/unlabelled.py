@@ -52,11 +52,11 @@ def average_thresholded_confidence(source: Any, labels: Any, target: Any, score:
     """
     p, y = probabilities(source, labels, "average_thresholded_confidence")
     _, correct = top_label(p, y)
-    ordered = np.sort(_score(p, score))
+    ordered = np.sort(scores(p, score))
     wrong = round(float((1 - correct).sum()))
     if wrong == len(ordered):
         return 0.0
-    return float((_score(_rows(target), score) >= ordered[wrong]).mean())
+    return float((scores(_rows(target), score) >= ordered[wrong]).mean())
 
 
 def disagreement_accuracy(first: Any, second: Any) -> float:
@@ -88,7 +88,12 @@ def _rows(p: Any) -> Float64:
     return probabilities(rows, np.zeros(len(rows), dtype=np.int64), "accuracy estimation")[0]
 
 
-def _score(p: Float64, score: Score) -> Float64:
+def scores(p: Float64, score: Score) -> Float64:
+    """ATC's score of each row, larger = more certain: the largest probability or the negative entropy in nats.
+
+    >>> scores(np.array([[0.5, 0.5]]), "max").tolist(), scores(np.array([[0.5, 0.5]]), "entropy").round(6).tolist()
+    ([0.5], [-0.693147])
+    """
     if score == "max":
         return np.asarray(p.max(axis=1))
     return np.asarray((p * np.log(np.maximum(p, np.finfo(np.float64).tiny))).sum(axis=1))

@@ -19,6 +19,8 @@ Row = Mapping[str, Any]
 QUALITY = (("model", "calibrator"), ("variant", "train_seed", "seed", "fit", "group"))
 DETECTION = (("model", "condition", "detector"), ("variant", "train_seed", "seed", "calibrator"))
 
+#: The kinds of table, in order, as their titles say them: whole sets, detection, classes and groups apart.
+KINDS = ("", "OOD detection", "by class and group")
 
 #: Stands after a number whose attack failed an audit.
 DOUBT = "†"
@@ -112,16 +114,22 @@ class Table:
 
 
 def tables(rows: Iterable[Row]) -> list[Table]:
-    """All tables of a run: for each protocol and data set, quality first, then detection."""
-    parts: dict[tuple[str, str, bool], list[Row]] = {}
+    """All tables of a run: for each protocol and data set, quality first, then detection, then the parts of sets."""
+    found: dict[tuple[str, str, str], list[Row]] = {}
     for row in (row for row in rows if row["metric"] not in NOT_SHOWN):
-        parts.setdefault((row.get("protocol") or "", row["dataset"], row.get("ood_set") is not None), []).append(row)
-    ordered = sorted(parts.items(), key=lambda item: item[0][2])
+        found.setdefault((row.get("protocol") or "", row["dataset"], _kind(row)), []).append(row)
+    ordered = sorted(found.items(), key=lambda item: KINDS.index(item[0][2]))
     return [pivot(part, *key) for key, part in ordered]
 
 
-def pivot(rows: Sequence[Row], protocol: str, dataset: str, detection: bool) -> Table:
-    """One table of rows that share protocol and data set."""
+def _kind(row: Row) -> str:
+    """Which table a row stands in: of whole sets (""), of detection, of the parts of a set."""
+    return KINDS[1] if row.get("ood_set") is not None else KINDS[2] if row.get("group") else KINDS[0]
+
+
+def pivot(rows: Sequence[Row], protocol: str, dataset: str, kind: str) -> Table:
+    """One table of rows that share protocol, data set and kind."""
+    detection = kind == KINDS[1]
     stub = _stub(rows, *(DETECTION if detection else QUALITY))
     several = _several_conventions(rows)
     cells: dict[tuple[tuple[str, ...], tuple[str, str]], Number] = {}
@@ -136,7 +144,7 @@ def pivot(rows: Sequence[Row], protocol: str, dataset: str, detection: bool) -> 
     metrics = list(dict.fromkeys(metric for _, metric in heads))
     columns = tuple(sorted(heads, key=lambda c: (firsts.index(c[0]), metrics.index(c[1]))))
     labels = tuple(sorted(dict.fromkeys(row for row, _ in cells), key=_appearance(rows, stub)))
-    title = " · ".join(part for part in (dataset, protocol, "OOD detection" if detection else "") if part)
+    title = " · ".join(part for part in (dataset, protocol, kind) if part)
     return Table(title, stub, labels, columns, cells)
 
 

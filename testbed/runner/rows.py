@@ -55,7 +55,8 @@ def cell_rows(cell: Cell, table: list[dict[str, Any]] | None, error: str | None,
     for one in found:
         flags = one["flags"] if row["metric"] == "audit" else ";".join(filter(None, (row["flags"], one["flags"])))
         values = {name: one[name] for name in ("convention", "value", "ci_low", "ci_high", "n")}
-        rows.append({**row, **values, "status": "ok", "flags": flags})
+        part = {"group": one["group"]} if one.get("group") else {}
+        rows.append({**row, **values, **part, "status": "ok", "flags": flags})
     return rows
 
 

@@ -106,5 +106,5 @@ def test_pivot_and_number_keep_what_a_row_says(synthetic_run) -> None:
     one = next(
         r for r in run.rows if r["metric"] == "ece" and r["calibrator"] == "isotonic" and r["condition"] == "fog"
     )
-    table = pivot([r for r in run.rows if r["ood_set"] is None], "", "mnist5k", detection=False)
+    table = pivot([r for r in run.rows if r["ood_set"] is None], "", "mnist5k", "")
     assert table.get((one["model"], "isotonic"), ("fog s1", "ece")) == number(one)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from testbed.errors import DataError
 from testbed.metrics.bootstrap import Draws
 from testbed.metrics.estimate import Estimate
+from testbed.metrics.slices import by_slice, slices, worst
+from testbed.plugins import Plugin
 from testbed.runner.operations import access
 from testbed.runner.operations.fits import fitted, probabilities
 from testbed.store import Store, Writer
@@ -46,6 +50,8 @@ def score(job: Job, store: Store, writer: Writer) -> None:
         else:
             given = (probs, labels)
         rows += estimate_rows(position, metric(*given, draws=shared))
+        if asked := job.recipe.get("slices"):
+            rows += slice_rows(position, plugin, metric, given, parts(labels, data.groups, asked), shared)
     write_rows(writer, rows)
 
 
@@ -70,26 +76,55 @@ def estimate_rows(position: int, estimates: Estimate | Sequence[Estimate], flags
     """Rows of a score table from what a metric returned: one estimate, or several conventions side by side."""
     found = [estimates] if isinstance(estimates, Estimate) else list(estimates)
     return [
-        dict(zip(COLUMNS, (position, e.convention, e.value, e.low, e.high, e.n, flags), strict=True)) for e in found
+        dict(
+            zip(
+                COLUMNS,
+                (position, e.convention, e.value, e.low, e.high, e.n, ";".join(filter(None, (e.flags, flags)))),
+                strict=True,
+            )
+        )
+        for e in found
     ]
+
+
+def parts(labels: Array, groups: Array | None, asked: Sequence[str]) -> dict[str, Array]:
+    """Positions of each class and each group that occurs, of the kinds asked for ("class", "group")."""
+    return {name: rows for name, rows in slices(labels, groups).items() if name.partition(" ")[0] in asked}
+
+
+def slice_rows(
+    position: int, plugin: Plugin, metric: Any, given: tuple[Array, Array], found: Mapping[str, Array], shared: Draws
+) -> list[dict[str, Any]]:
+    """Rows of one metric on each part of a set, and on the worst of each kind of part."""
+    rows: list[dict[str, Any]] = []
+    estimates: dict[str, dict[str, Estimate]] = {}
+    for name, part in found.items():
+        try:
+            one = by_slice(metric, *given, {name: part}, shared)[name]
+        except DataError as error:
+            one = Estimate(np.nan, np.nan, np.nan, "", len(part), f"not-measured({error})")
+        rows += [{**row, "group": name} for row in estimate_rows(position, one)]
+        if isinstance(one, Estimate) and one.value == one.value:
+            estimates.setdefault(name.partition(" ")[0], {})[name] = one
+    for kind, of_kind in estimates.items():
+        name, one = worst(of_kind, bool(plugin.facts["higher_is_better"]))
+        named = f"{one.convention}; {name} of {len(of_kind)}, interval not widened for having been picked"
+        rows += [{**row, "group": f"worst {kind}"} for row in estimate_rows(position, replace(one, convention=named))]
+    return rows
 
 
 def write_rows(writer: Writer, rows: Sequence[Mapping[str, Any]]) -> None:
     """The rows of a score job; NaN is kept as null."""
     import pyarrow as pa
 
-    columns = {
-        name: [None if isinstance(r[name], float) and r[name] != r[name] else r[name] for r in rows] for name in COLUMNS
-    }
-    schema = pa.schema(
-        [
-            ("position", pa.int32()),
-            ("convention", pa.string()),
-            *((n, pa.float64()) for n in COLUMNS[2:5]),
-            ("n", pa.int64()),
-            ("flags", pa.string()),
-        ]
-    )
+    names = (*COLUMNS, "group") if any("group" in r for r in rows) else COLUMNS
+
+    def plain(value: Any) -> Any:
+        return None if isinstance(value, float) and value != value else value
+
+    columns = {name: [plain(r.get(name)) for r in rows] for name in names}
+    kinds = {"position": pa.int32(), "n": pa.int64(), **dict.fromkeys(("convention", "flags", "group"), pa.string())}
+    schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in names])
     writer.table("rows", pa.table(columns, schema=schema))
 
 
