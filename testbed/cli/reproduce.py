@@ -34,10 +34,12 @@ def reproduce(
 ) -> None:
     """Run one published table: published figure, ours with its interval, the difference, and whether it is allowed.
 
-    Exit codes: 0 every judged figure lies within its tolerance, 1 one does not or a job failed, 2 no such table.
+    Exit codes: 0 every judged figure lies within its tolerance, 1 one does not or a job failed, 2 no such table,
+    3 no figure could be had, because data, weights or an extra are missing.
     """
+    from testbed.errors import EnvironmentProblem
     from testbed.papers.book import open_table
-    from testbed.papers.compare import compare, passed
+    from testbed.papers.compare import compare, nothing, passed
     from testbed.papers.render import latex, markdown
 
     table = open_table(key)
@@ -52,6 +54,8 @@ def reproduce(
         typer.echo(text + "\n".join(f"% {line}".rstrip() for line in notes.splitlines()))
     else:
         typer.echo(markdown(table.title, rows, paper=layout is Layout.PAPER) + "\n" + notes)
+    if reason := nothing(rows):
+        raise EnvironmentProblem(f"{table.key}: no figure could be had; {reason}")
     if not passed(rows):
         raise typer.Exit(1)
 
@@ -63,11 +67,16 @@ def _run(
 
     A failed job leaves its figures without a number, so it needs no word here.
     """
+    from importlib.util import find_spec
+
     from testbed.errors import TestbedError
     from testbed.grid.planner import plan
     from testbed.runner.progress import progress
     from testbed.runner.run import Settings, run_plan
 
+    missing = [extra for extra in table.needs.extras if find_spec(extra) is None]
+    if name and missing:
+        return f"{table.grid(name).name} needs what is not installed: pip install {' '.join(missing)}"
     try:
         planned = plan(table.grid(name), [] if name else list(overrides))
     except TestbedError as problem:

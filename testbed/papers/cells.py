@@ -76,19 +76,26 @@ class Cells:
         """The cells of a run folder."""
         return cls(Side(read_run(run), Store(store or default_url()), {}))
 
-    def groups(self, pick: Pick, apart: Sequence[str] = ()) -> dict[tuple[Any, ...], list[Job]]:
-        """Set -> the score jobs on it, by training seed; columns in `apart` do not tell sets apart."""
-        dropped = {*apart, *(OF_CONDITION if "condition" in apart else ())}
+    def rows(self, pick: Pick) -> list[dict[str, Any]]:
+        """The rows that meet the pick; DataError where there is none, or where one has failed."""
         wanted = {name: value for name, value in pick.items() if name != "members"}
-        found: dict[tuple[Any, ...], dict[str, Job]] = {}
+        found = []
         for row in self.side.run.rows:
             if all(fnmatchcase(_text(row.get(name)), value) for name, value in wanted.items()):
                 if row.get("status") not in ("ok", "done"):
                     raise DataError(f"{_label(row)}: {row.get('error') or row.get('status')}")
-                key = tuple(None if name in dropped else row.get(name) for name in SETS)
-                found.setdefault(key, {}).setdefault(row["digest"], self.side.job(row["digest"]))
+                found.append(dict(row))
         if not found:
             raise DataError(f"no row of the run meets {_spelled(wanted)}")
+        return found
+
+    def groups(self, pick: Pick, apart: Sequence[str] = ()) -> dict[tuple[Any, ...], list[Job]]:
+        """Set -> the score jobs on it, by training seed; columns in `apart` do not tell sets apart."""
+        dropped = {*apart, *(OF_CONDITION if "condition" in apart else ())}
+        found: dict[tuple[Any, ...], dict[str, Job]] = {}
+        for row in self.rows(pick):
+            key = tuple(None if name in dropped else row.get(name) for name in SETS)
+            found.setdefault(key, {}).setdefault(row["digest"], self.side.job(row["digest"]))
         return {key: list(jobs.values()) for key, jobs in found.items()}
 
     def scored(self, pick: Pick, jobs: Sequence[Job]) -> Scored:

@@ -106,6 +106,38 @@ def lower(cells: Cells, text: str) -> Found:
     return Found(len(wrong), len(wrong), len(wrong), n, note)
 
 
+def mean(cells: Cells, text: str) -> Found:
+    """The unweighted mean of a metric over all rows that meet the pick: sets of a group, networks.
+
+    The ends are the means of the rows' ends, which holds even where all rows err together.
+    """
+    pick, sides = parse(text)
+    _sides(sides, 0, text)
+    rows = cells.rows(pick)
+    value, low, high = (float(np.mean([row[name] for row in rows])) for name in ("value", "ci_low", "ci_high"))
+    note = "" if len(rows) == 1 else f"mean of {len(rows)}"
+    return Found(value, low, high, int(min(row["n"] for row in rows)), note)
+
+
+def ranks(cells: Cells, text: str) -> Found:
+    """Spearman's rank correlation between a metric and its printed values over detectors: `... / DETECTOR=PRINTED ...`.
+
+    The interval is Fisher's with Bonett and Wright's (2000) variance (1 + r^2 / 2) / (n - 3).
+    """
+    from scipy.stats import spearmanr
+
+    pick, sides = parse(text)
+    _sides(sides, 1, text)
+    printed = {name: float(value) for name, value in sides[0].items()}
+    ours = [float(np.mean([row["value"] for row in cells.rows({**pick, "detector": name})])) for name in printed]
+    r, n = float(spearmanr(ours, list(printed.values())).statistic), len(printed)
+    if n < 4:
+        raise DataError(f"ranks {text}: expected at least 4 detectors, got {n}")
+    half = 1.959964 * float(np.sqrt((1 + r**2 / 2) / (n - 3)))
+    middle = float(np.arctanh(np.clip(r, -0.999999, 0.999999)))
+    return Found(r, float(np.tanh(middle - half)), float(np.tanh(middle + half)), n)
+
+
 def _two(cells: Cells, text: str) -> tuple[Scored, Scored]:
     pick, sides = parse(text)
     _sides(sides, 2, text)
@@ -126,4 +158,6 @@ FUNCTIONS: Final[dict[str, Callable[[Cells, str], Any]]] = {
     "flips": flips,
     "failure": failure,
     "lower": lower,
+    "mean": mean,
+    "ranks": ranks,
 }

@@ -16,7 +16,9 @@ GRID = {
     "train_seeds": [0, 1, 2],
     "conditions": ["clean", {"shift": "gaussian_noise", "severity": 5, "name": "noisy"}],
     "calibrators": ["none", {"use": "histogram", "bins": 2}],
-    "metrics": ["accuracy", "nll", "brier"],
+    "detectors": ["msp", "energy", "maxlogit", "entropy"],
+    "ood": [{"use": "gaussian", "n": 100, "group": "far"}, {"use": "uniform", "n": 100, "group": "far"}],
+    "metrics": ["accuracy", "nll", "brier", "auroc"],
 }
 
 
@@ -92,6 +94,25 @@ def test_a_claim_is_reversed_only_where_the_test_says_so(cells) -> None:
     assert tied.value == 0 and tied.note == "significantly so on 0 of 2 sets"
 
 
+def test_means_over_sets_and_ranks_against_a_printed_column(cells) -> None:
+    """Over two sets and three seeds; detectors printed in our own order agree by 1, in the opposite one by -1."""
+    names = ("msp", "energy", "maxlogit", "entropy")
+    words = "metric=auroc group=far calibrator=none condition=clean detector="
+    ours = {name: stored.mean(cells, words + name) for name in names}
+    rows = [
+        row["value"]
+        for row in cells.rows({"metric": "auroc", "detector": "msp", "calibrator": "none", "condition": "clean"})
+    ]
+    assert len(rows) == 6 and ours["msp"].value == pytest.approx(np.mean(rows)) and ours["msp"].note == "mean of 6"
+    assert ours["msp"].low < ours["msp"].value < ours["msp"].high and len({f.value for f in ours.values()}) == 4
+    for sign in (1, -1):
+        printed = " ".join(f"{name}={sign * found.value}" for name, found in ours.items())
+        found = stored.ranks(cells, f"metric=auroc group=far calibrator=none condition=clean / {printed}")
+        assert found.value == pytest.approx(sign) and found.n == 4
+    with pytest.raises(DataError, match="at least 4 detectors"):
+        stored.ranks(cells, "metric=auroc / msp=1")
+
+
 @pytest.mark.parametrize(
     ("function", "words", "says"),
     [
@@ -100,7 +121,7 @@ def test_a_claim_is_reversed_only_where_the_test_says_so(cells) -> None:
         ("metric", "metric=nll model=other", "no row of the run meets"),
         ("metric", "metric=nll / train_seed=0", "expected 0 sides behind slashes, got 1"),
         ("lower", "metric=nll / train_seed=0", "expected 2 sides behind slashes, got 1"),
-        ("metric", "calibrator=none train_seed=0 condition=clean", "expected one of accuracy, nll, brier"),
+        ("metric", "calibrator=none train_seed=0 condition=clean ood_set=", "expected one of accuracy, nll, brier"),
     ],
 )
 def test_words_that_mean_nothing_are_errors(cells, function, words, says) -> None:
