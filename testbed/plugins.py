@@ -221,6 +221,7 @@ def from_recipe(kind: str, identity: Mapping[str, Any], source_of: Callable[[str
     return _from_text(kind, identity["use"], identity["use"], text, f"<{identity['use']} from the store>")
 
 
+@cache
 def _from_entry_point(kind: str, ref: str, point: EntryPoint, inner: str) -> Plugin:
     try:
         target = point.load()

@@ -11,7 +11,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
-from importlib.metadata import distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,16 @@ def provenance() -> dict[str, Any]:
 
 def packages() -> dict[str, str]:
     """The package lock: name -> version of every installed distribution, by normalised name."""
-    found = {(d.metadata["Name"] or "").lower().replace("_", "-"): d.version for d in distributions()}
+    found = dict(reversed([_name_and_version(d) for d in distributions()]))  # the first on the path is the one in use
     return {name: found[name] for name in sorted(found) if name}
+
+
+def _name_and_version(distribution: Distribution) -> tuple[str, str]:
+    """The two lines of the metadata, read without parsing the rest: there may be hundreds of distributions."""
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+    found = {name: value.strip() for name, _, value in lines if name in ("Name", "Version")}
+    return found.get("Name", "").lower().replace("_", "-"), found.get("Version", "")
 
 
 def code_digest() -> str:

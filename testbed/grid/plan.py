@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from testbed.types import Job
@@ -88,8 +88,8 @@ class Plan:
                 "notes": self.notes,
                 "keep": self.keep,
                 "cost": dict(self.cost()),
-                "jobs": [asdict(job) for job in self.jobs.values()],
-                "cells": [asdict(cell) for cell in self.cells],
+                "jobs": [vars(job) for job in self.jobs.values()],
+                "cells": [vars(cell) for cell in self.cells],
             },
             indent=None,
             default=str,

@@ -73,7 +73,26 @@ def as_json(value: Any) -> str:
 
 @lru_cache(maxsize=1)
 def bundle() -> str:
-    """Vega, Vega-Lite and vega-embed as one script; takes about two seconds to bundle, once a process."""
+    """Vega, Vega-Lite and vega-embed as one script.
+
+    It takes about two seconds to bundle, so it is kept in the user's cache folder under its version.
+    """
+    from importlib.metadata import version
+
+    kept = cache_folder() / f"vega-{version('vl-convert-python')}.js"
+    if kept.is_file():
+        return kept.read_text(encoding="utf-8")
     import vl_convert
 
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace("</script", "<\\/script")
+    text = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace("</script", "<\\/script")
+    partial = kept.with_name(f"{kept.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs the two seconds again, nothing else
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(kept)
+    return text
+
+
+def cache_folder() -> Path:
+    """Where files that can be made again are kept: `testbed` in XDG_CACHE_HOME, by default in ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "testbed"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from testbed.digest import LENGTH, digest, digest_bytes
@@ -72,7 +72,8 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """The file's bytes: indented JSON with sorted keys behind a check over them."""
-        fields = {"version": MANIFEST_VERSION, **asdict(self), "dropped": sorted(self.dropped)}
+        blobs = {name: vars(blob) for name, blob in self.blobs.items()}
+        fields = {"version": MANIFEST_VERSION, **vars(self), "blobs": blobs, "dropped": sorted(self.dropped)}
         body = json.dumps(fields, sort_keys=True, indent=1, allow_nan=False)
         return _framed(body.encode())
 

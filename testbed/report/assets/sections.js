@@ -55,7 +55,7 @@ function reliabilityDiagrams(rows, dataset) {
   const entries = DATA.reliability.filter((entry) => entry.dataset === dataset);
   if (!entries.length) return null;
   const models = distinct(rows.map((row) => row.model)).filter((model) => entries.some((entry) => entry.model === model));
-  return section("reliability", "Reliability", "Points are the accuracy of 15 equal-width bins at their mean confidence, with 95 % Wilson intervals; grey is the share of examples in a bin; on the dashed line confidence is right. Right or wrong is that of the uncalibrated prediction.", (state, redraw) => {
+  return section("reliability", "Reliability", "Points are the accuracy of 15 equal-width bins at their mean confidence, with 95 % Wilson intervals; grey is the share of examples in a bin; on the dashed line confidence is right. A calibrator is judged by its own decisions.", (state, redraw) => {
     const model = state.model ?? models[0];
     const own = entries.filter((entry) => entry.model === model);
     const order = conditionOrder(rows).filter((name) => own.some((entry) => entry.condition === name));
