@@ -233,6 +233,17 @@ JOBS: Mapping[str, str] = {
     "host": "string", "pid": "int64", "forwards": "int64", "gradients": "int64", "bytes": "int64", "error": "string",
 }  # fmt: skip
 
+#: stream.parquet of `testbed monitor`, one number a row in the order of steps (`step`: how many examples were seen).
+#: scope: rolling (last labelled examples), drift (a test of the last outputs), episode (a drift detected or missed),
+#: update (a trial of an online calibrator), segment and stream (a whole one, by true labels), detector (its quality).
+STREAM_VERSION = 1
+STREAM: Mapping[str, str] = {
+    "run": "string", "dataset": "string", "model": "string", "train_seed": "int64", "seed": "int64",
+    "step": "int64", "segment": "int64", "condition": "string", "scope": "string",
+    "calibrator": "string", "detector": "string", "metric": "string", "convention": "string",
+    "value": "float64", "ci_low": "float64", "ci_high": "float64", "n": "int64", "alarm": "bool", "event": "string",
+}  # fmt: skip
+
 
 def arrow_schema(columns: Mapping[str, str], version: int) -> Any:
     """The pyarrow schema of one of the tables above, its version in the metadata."""

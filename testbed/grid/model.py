@@ -244,3 +244,9 @@ class Grid(_Strict):
     audit: Literal["basic", "full"] = "basic"
     runtime: Runtime = Runtime()
     intervals: Intervals = Intervals()
+
+
+#: One entry by bare name or as a mapping, for files other than a grid.
+DataRef: TypeAlias = Annotated[Data, BeforeValidator(_use)]
+ModelRef: TypeAlias = Annotated[Model, BeforeValidator(_use)]
+CalibratorRef: TypeAlias = Annotated[Calibrator, BeforeValidator(_use)]

@@ -39,7 +39,7 @@ def plan(grid: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) ->
 
 def make_plan(resolved: Resolved) -> Plan:
     """The plan of a resolved grid."""
-    planner = _Planner(resolved)
+    planner = Planner(resolved)
     planner.run()
     jobs, grid = planner.jobs, resolved.grid
     planned = Plan(
@@ -58,7 +58,9 @@ def make_plan(resolved: Resolved) -> Plan:
     return replace(planned, notes=(*planned.notes, *external_notes(resolved, planned)))
 
 
-class _Planner:
+class Planner:
+    """The jobs, cells and samples of a resolved grid, as they are planned."""
+
     def __init__(self, resolved: Resolved) -> None:
         self.resolved, self.grid = resolved, resolved.grid
         self.jobs = Jobs(resolved.grid)
@@ -85,7 +87,7 @@ class _Planner:
 class ModelPlan:
     """All cells of one trained model on one data set with one seed."""
 
-    def __init__(self, planner: _Planner, data: DataEntry, seed: int, entry: ModelEntry, train_seed: int) -> None:
+    def __init__(self, planner: Planner, data: DataEntry, seed: int, entry: ModelEntry, train_seed: int) -> None:
         self.planner, self.jobs, self.data, self.seed, self.entry = planner, planner.jobs, data, seed, entry
         self.resolved = planner.resolved
         self.detection = Detection(self)

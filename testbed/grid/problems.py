@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 
@@ -11,15 +11,20 @@ from testbed.errors import Problem, nearest
 from testbed.grid import model as schema
 from testbed.grid.reader import Document, Where
 
+#: The keys that may stand at a path, for the nearest name of an unknown one.
+Keys: TypeAlias = Callable[[Where], Iterable[str]]
+
 _TAGS = {"clean", "shift", "attack", "chain"}
 
 
-def schema_problems(document: Document, error: ValidationError, prefix: Where = ()) -> list[Problem]:
-    """All problems of a failed validation; `prefix` is where the validated value stands."""
+def schema_problems(
+    document: Document, error: ValidationError, prefix: Where = (), keys: Keys | None = None
+) -> list[Problem]:
+    """All problems of a failed validation; `prefix` is where the validated value stands, `keys` default a grid's."""
     problems = []
     for item in error.errors():
         where = real_path(document.value, (*prefix, *item["loc"]), len(prefix))
-        problems.append(document.problem(where, say(item, document.value, where)))
+        problems.append(document.problem(where, say(item, document.value, where, keys)))
     return problems
 
 
@@ -43,11 +48,11 @@ def real_path(value: Any, loc: Sequence[str | int], trusted: int = 0) -> Where:
     return tuple(where)
 
 
-def say(item: Mapping[str, Any], value: Any, where: Where) -> str:
+def say(item: Mapping[str, Any], value: Any, where: Where, keys: Keys | None = None) -> str:
     """A pydantic error in the house form."""
     kind, got = item["type"], item.get("input")
     if kind == "extra_forbidden":
-        return f"unknown key; {nearest(str(where[-1]), known_keys(where))}"
+        return f"unknown key; {nearest(str(where[-1]), (keys or known_keys)(where))}"
     if kind == "missing":
         return "required, but not given"
     if kind == "literal_error":

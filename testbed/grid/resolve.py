@@ -46,7 +46,7 @@ def resolve(document: Document) -> Resolved:
         grid = schema.Grid.model_validate(document.value)
     except ValidationError as error:
         raise UsageError(schema_problems(document, error)) from None
-    resolver = _Resolver(document, grid)
+    resolver = Resolver(document, grid)
     resolved = resolver.run()
     if resolver.problems:
         found = UsageError(resolver.problems)
@@ -56,7 +56,9 @@ def resolve(document: Document) -> Resolved:
     return resolved
 
 
-class _Resolver:
+class Resolver:
+    """Looks up the entries of one document and gathers all problems on the way."""
+
     def __init__(self, document: Document, grid: schema.Grid) -> None:
         self.document, self.grid = document, grid
         self.problems: list[Problem] = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,17 +89,22 @@ def run_plan(plan: Plan, settings: Settings, listener: Listener = silent) -> Fin
     """Run what is missing of a plan and write its folder; an interruption is in `cause`, with what was finished."""
     store = Store(settings.store or default_url(), max_disk=settings.max_disk)
     folder = settings.out or Path("runs") / plan.name
+    outcome, cause = run_jobs(plan, store, settings, folder, lambda: _Watch(plan, store, folder, listener))
+    return Finished(folder, write_folder(plan, store, folder, outcome, settings.page), outcome, cause)
+
+
+def run_jobs(
+    plan: Plan, store: Store, settings: Settings, folder: Path, watch: Callable[[], Listener]
+) -> tuple[Outcome, BaseException | None]:
+    """Make the folder and run what is missing of a plan: how each job went, and what ended it early, if anything."""
     prepare_folder(folder, plan)
     prepare_store(plan, store)
-    watch = _Watch(plan, store, folder, listener)
     options = driver.Options(settings.max_failures, settings.retry, dropped_roles(plan.keep), reads)
-    cause: BaseException | None = None
     try:
         workers = driver.OnDemand(lambda: executor(plan, store, settings, folder))
-        outcome = driver.run(plan.jobs, plan.wanted, store, workers, options, watch)
+        return driver.run(plan.jobs, plan.wanted, store, workers, options, watch()), None
     except (Interrupted, Halted) as error:
-        outcome, cause = error.outcome, error
-    return Finished(folder, write_folder(plan, store, folder, outcome, settings.page), outcome, cause)
+        return error.outcome, error
 
 
 def dropped_roles(keep: str) -> frozenset[str]:

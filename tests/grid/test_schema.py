@@ -5,13 +5,16 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from referencing import Registry, Resource
 from ruamel.yaml import YAML
 
 from testbed import plugins
 from testbed.grid.schema import json_schema
+from testbed.grid.stream_schema import stream_schema
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-GRIDS = sorted(EXPERIMENTS.glob("*.yaml"))
+STREAMS = sorted(EXPERIMENTS.glob("stream*.yaml"))
+GRIDS = sorted(set(EXPERIMENTS.glob("*.yaml")) - set(STREAMS))
 
 
 def test_the_committed_schema_is_fresh():
@@ -48,3 +51,48 @@ def test_every_installed_plugin_is_in_it():
 def test_it_refuses_what_the_planner_refuses(wrong):
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(wrong, json_schema())
+
+
+def check_stream(value):
+    """Against the stream's schema, which refers to the grid's by the name of its file."""
+    grid = Resource.from_contents(json_schema())
+    registry = Registry().with_resource("grid.schema.json", grid)
+    jsonschema.Draft202012Validator(stream_schema(), registry=registry).validate(value)
+
+
+def test_the_committed_schema_of_streams_is_fresh():
+    """Regenerate with `testbed schema stream --out experiments/stream.schema.json`."""
+    assert json.loads((EXPERIMENTS / "stream.schema.json").read_text()) == json.loads(json.dumps(stream_schema()))
+
+
+@pytest.mark.parametrize("path", STREAMS, ids=lambda p: p.name)
+def test_example_streams_fit_the_schema_and_name_it(path):
+    text = path.read_text()
+    assert text.startswith("# yaml-language-server: $schema=stream.schema.json\n")
+    check_stream(YAML(typ="safe", pure=True).load(text))
+
+
+STREAM = {"name": "x", "data": "digits", "model": "small-cnn", "stream": [{"steps": 5}], "calibrators": "none"}
+
+
+def test_the_schema_of_streams_takes_short_forms():
+    check_stream(STREAM)
+    check_stream({**STREAM, "rollback": None, "calibrators": [{"use": "windowed-temperature", "window": 50}]})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"stream": []},
+        {"stream": [{"steps": 5, "condition": {"shift": "fgo"}}]},
+        {"stream": [{"steps": 5, "chnage": "ramp"}]},
+        {"calibrators": "temprature"},
+        {"calibrators": [{"use": "windowed_temperature", "window": []}]},
+        {"drift": {"detectors": ["kss"]}},
+        {"extra": 1},
+    ],
+    ids=str,
+)
+def test_the_schema_of_streams_refuses_what_the_planner_refuses(wrong):
+    with pytest.raises(jsonschema.ValidationError):
+        check_stream({**STREAM, **wrong})

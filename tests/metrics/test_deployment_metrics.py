@@ -77,7 +77,7 @@ def test_rolling_is_the_metric_of_the_last_window(batch: int) -> None:
     assert rolling.accuracy().value == pytest.approx(right[last].mean())
     assert rolling.coverage().n == 200
     assert rolling.ece().value == pytest.approx(np.abs(gap).sum() / 200)
-    assert rolling._ring.shape == (200, 3)
+    assert rolling._ring.shape == (200, 5)
 
 
 def test_rolling_without_examples_says_so() -> None:

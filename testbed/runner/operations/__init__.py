@@ -24,6 +24,7 @@ HOME: Final[Mapping[str, str]] = {
     "bank_network": "networks", "detect_network": "networks", "detect_worst": "attacks",
     "calibrate": "fits", "bank": "fits", "detect": "fits",
     "score": "scores", "score_ood": "scores", "samples": "scores", "score_transfer": "transfer",
+    "replay": "streams",
 }  # fmt: skip
 
 
