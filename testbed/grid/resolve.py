@@ -31,7 +31,7 @@ from testbed.grid.resolved import (
     Resolved,
     Step,
 )
-from testbed.types import Spec
+from testbed.types import Kind, Spec
 
 Entry = TypeVar("Entry")
 
@@ -64,6 +64,9 @@ class Resolver:
         self.problems: list[Problem] = []
         self.missing = 0
         self.notes: list[str] = []
+        self.kinds: set[Kind] = set()
+        self.model_names: list[str] = []
+        self.detector_names: list[str] = []
 
     def fail(self, where: Where, message: str) -> None:
         self.problems.append(self.document.problem(where, message))
