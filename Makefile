@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-all check bench golden clean
+.PHONY: demo test test-all check verified bench golden clean
 
 demo: .venv/installed
 	$(BIN)/testbed run experiments/quickstart.yaml
@@ -14,6 +14,9 @@ test: .venv/installed-dev
 
 test-all: .venv/installed-dev
 	$(BIN)/python -m pytest -q -m slow -n 0
+
+verified: .venv/installed-dev
+	$(BIN)/python tests/attacks/verified.py
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -19,11 +19,17 @@ NAMES: Final = (*(f"{kind}s" for kind in KINDS), PAPERS)
 def ls(
     kind: Annotated[str | None, typer.Argument(help=", ".join(NAMES), metavar="[KIND]")] = None,
     bibtex: Annotated[bool, typer.Option("--bibtex", help="The papers of these methods, as BibTeX.")] = False,
+    verified: Annotated[bool, typer.Option("--verified", help="What each method is checked against.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
     """Attacks, shifts, calibrators, detectors, datasets, models, metrics and papers that are installed."""
     if bibtex and as_json:
         raise UsageError("--bibtex and --json together: choose one")
+    if verified:
+        from testbed.cli.verified import show
+
+        show("" if kind is None else named(kind)[:-1], as_json)
+        return
     if kind is None and not (bibtex or as_json):
         _counts()
         return

@@ -40,6 +40,7 @@ def solve(x: np.ndarray, w: np.ndarray, b: float, norm: str) -> float:
     return float(linprog(np.r_[np.zeros(d), 1], a, np.zeros(2 * d), np.r_[w, 0][None], [b], bounds=bounds).fun)
 
 
+@pytest.mark.verifies("fab", by="reference", against="scipy linprog and minimize: the step onto a hyperplane in a box")
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_the_step_onto_a_hyperplane_is_the_smallest(norm: str) -> None:
     order = {"linf": np.inf, "l2": 2, "l1": 1}[norm]
@@ -65,6 +66,7 @@ def test_checkpoints_of_other_lengths() -> None:
     assert list(Ascent(0.1, "linf", 20).checkpoints().values()) == [4, 3, 2, *[1] * 11]
 
 
+@pytest.mark.verifies("square", by="hand", against="the window sides of the paper's schedule, every place of the image")
 def test_square_windows_have_the_stated_side_and_reach_every_pixel() -> None:
     assert [side(i, 0.8, 32, 32) for i in (0, 10, 11, 51, 201, 501, 1001, 2001, 4001)] == [
         29,
@@ -86,6 +88,7 @@ def test_square_windows_have_the_stated_side_and_reach_every_pixel() -> None:
     assert one.tolist() == [[10, 11, 15, 16]]
 
 
+@pytest.mark.verifies("apgd", by="hand", against="the top of a parabola inside the ball")
 def test_apgd_halves_its_step_towards_a_peak_and_reports_the_best_point() -> None:
     class Hill(torch.nn.Module):
         """The margin falls towards x = 0.537 and never reaches zero."""
@@ -99,6 +102,7 @@ def test_apgd_halves_its_step_towards_a_peak_and_reports_the_best_point() -> Non
     assert (out.x - 0.537).abs().max() < 2e-3 and not out.success.any()
 
 
+@pytest.mark.verifies("fab", by="hand", against="distance to the boundary of a linear model, linf l2 l1")
 def test_fab_finds_the_distance_of_a_linear_model() -> None:
     torch.manual_seed(0)
     model = torch.nn.Linear(50, 3)
@@ -116,6 +120,7 @@ def test_fab_finds_the_distance_of_a_linear_model() -> None:
         np.testing.assert_allclose(out.distance, exact[:5], rtol=0.05, atol=1e-3)
 
 
+@pytest.mark.verifies("autoattack", by="hand", against="worst case of a linear model in ball and box, every verdict")
 def test_a_cascade_says_which_stage_fooled_each_example() -> None:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5))
@@ -132,6 +137,22 @@ def test_a_cascade_says_which_stage_fooled_each_example() -> None:
     fall = torch.stack([_fall(w[y[i]] - w, x[i].flatten(), 0.02) for i in range(30)])
     worst = (gaps - fall).scatter(1, y[:, None], torch.inf).amin(1)
     assert ((worst < 0).numpy() == out.success).all()
+
+
+@pytest.mark.verifies("apgd", "apgd_t", "fab", "autoattack_fast", by="hand", against="worst case of a linear model")
+@pytest.mark.parametrize("name", ["apgd", "apgd_t", "fab", "autoattack_fast"])
+def test_every_verdict_on_a_linear_model_is_the_exact_one(name: str) -> None:
+    torch.manual_seed(2)
+    classes = 2 if name == "apgd" else 5  # cross-entropy alone does not aim at one class of several
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, classes))
+    x = torch.rand(40, 1, 8, 8)
+    z, w = model(x).detach(), model[1].weight.detach()
+    y = z.argmax(1)
+    fall = torch.stack([_fall(w[y[i]] - w, x[i].flatten(), 0.02) for i in range(40)])
+    worst = (z[torch.arange(40), y][:, None] - z - fall).scatter(1, y[:, None], torch.inf).amin(1)
+    clear = (worst.abs() > 1e-3).numpy()
+    out = testbed.attack(name, eps=0.02).run(model, x, y)
+    assert ((worst < 0).numpy() == out.success)[clear].all() and 0 < out.success.mean() < 1 and clear.sum() > 30
 
 
 def _fall(difference: torch.Tensor, x: torch.Tensor, eps: float) -> torch.Tensor:

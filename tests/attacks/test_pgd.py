@@ -25,6 +25,9 @@ def data(model: torch.nn.Module, n: int = 40) -> tuple[torch.Tensor, torch.Tenso
 EPS = {"linf": 0.03, "l2": 0.15, "l1": 0.6}
 
 
+@pytest.mark.verifies(
+    "fgsm", by="reference", against="foolbox 3.3.4 {Linf,L2,L1}FastGradientAttack, images and success"
+)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_fgsm_is_foolbox_fgm(norm: str) -> None:
     model = net()
@@ -38,6 +41,7 @@ def test_fgsm_is_foolbox_fgm(norm: str) -> None:
         torch.testing.assert_close(ours.x[rose], theirs.x[rose], atol=1e-5, rtol=0)
 
 
+@pytest.mark.verifies("bim", by="reference", against="foolbox 3.3.4 LinfBasicIterativeAttack, images and loss")
 def test_bim_walks_as_foolbox_where_no_example_is_fooled() -> None:
     model = net()
     x, y = data(model)
@@ -50,6 +54,7 @@ def test_bim_walks_as_foolbox_where_no_example_is_fooled() -> None:
     assert ((ours.x[both] - theirs.x[both]).abs() < 1e-5).float().mean() > 0.98
 
 
+@pytest.mark.verifies("pgd", by="hand", against="one l2 step on a linear model")
 def test_one_pgd_step_by_hand() -> None:
     model = torch.nn.Linear(2, 2, bias=False)
     model.weight.data = torch.tensor([[1.0, -2.0], [0.0, 0.0]])

@@ -56,3 +56,17 @@ def test_required_parameters_stand_without_a_default() -> None:
 def test_only_facts_that_say_something_are_shown() -> None:
     facts = dict(plugins.FACTS["attack"]) | {"minimal": True, "norms": ("l2",), "version": 3}
     assert ls.stated("attack", facts) == "norms: l2, minimal"
+
+
+def test_verified_says_what_each_attack_is_checked_against(testbed_command, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    ended = testbed_command("ls", "attacks", "--verified")
+    assert ended.code == 0 and "fgsm Goodfellow 2015 reference foolbox" in " ".join(ended.out.split())
+    found = json.loads(testbed_command("ls", "attack", "--verified", "--json").out)
+    assert set(found) == set(plugins.names("attack"))
+    assert found["fgsm"][0]["where"] == "tests/attacks/test_pgd.py::test_fgsm_is_foolbox_fgm"
+
+
+def test_verified_of_a_kind_without_a_table(testbed_command) -> None:
+    ended = testbed_command("ls", "datasets", "--verified")
+    assert ended.code == 2 and "ls attacks --verified" in ended.err

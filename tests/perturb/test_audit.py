@@ -137,6 +137,7 @@ def test_calibration_attacks_keep_the_label_and_move_confidence(goal: str, norm:
     assert ((change * wanted) >= -1e-6).all() and np.abs(change).mean() > 0.02
 
 
+@pytest.mark.verifies("calibration_attack", by="hand", against="least confidence in the ball of a linear model")
 def test_underconfidence_is_exact_on_a_linear_model() -> None:
     # one feature, logits (4x, 0): inside the ball of 0.1 the least confidence that keeps label 0 is at x - 0.1
     model = lambda x: torch.cat([4 * x, 0 * x], dim=1)
