@@ -12,6 +12,7 @@ from testbed.data.splits import split_plan
 from testbed.errors import TestbedError, nearest
 from testbed.grid.attack_steps import detector_victims
 from testbed.grid.black_boxes import black_boxes
+from testbed.grid.pooled_jobs import groups, mean_name
 from testbed.grid.reader import Where
 from testbed.grid.resolved import DataEntry, Resolved
 
@@ -26,6 +27,7 @@ def all_checks(resolved: Resolved) -> Iterator[tuple[Where, str]]:
     attacked = [*resolved.conditions, *(o.condition for o in resolved.ood), *(c.fit for c in resolved.calibrators)]
     yield from ((("detectors",), problem) for problem in detector_victims(attacked, resolved.detectors))
     yield from black_boxes(resolved)
+    yield from idle_spectrum(resolved)
 
 
 def missing_splits(resolved: Resolved) -> Iterator[tuple[Where, str]]:
@@ -84,9 +86,22 @@ def missing_ood(resolved: Resolved) -> Iterator[tuple[Where, str]]:
     if resolved.detectors and resolved.ood:
         return
     for i, metric in enumerate(resolved.metrics):
-        if metric.plugin.facts["needs"] == "scores":
+        if metric.plugin.facts["needs"] in ("scores", "failures"):
             name = metric.plugin.name
             yield ("metrics", i), f"{name!r} compares detector scores of two sets: the grid needs `detectors` and `ood`"
+
+
+def idle_spectrum(resolved: Resolved) -> Iterator[tuple[Where, str]]:
+    """Full-spectrum rows pool the clean test set with shifted ones: both must be conditions of the grid."""
+    chosen = resolved.grid.full_spectrum
+    if not chosen:
+        return
+    shifts = sorted({c.name for c in resolved.conditions if c.kind == "shift"})
+    if not shifts or not any(c.kind == "clean" for c in resolved.conditions):
+        yield ("full_spectrum",), "pools the clean test set with shifted ones: the grid needs `clean` and a shift"
+    for name in chosen if isinstance(chosen, list) else ():
+        if name not in shifts:
+            yield ("full_spectrum",), f"no shift {name!r} among the conditions; {nearest(name, shifts)}"
 
 
 def idle_filters(resolved: Resolved) -> Iterator[tuple[Where, str]]:
@@ -103,15 +118,15 @@ def idle_filters(resolved: Resolved) -> Iterator[tuple[Where, str]]:
 
 def known_values(resolved: Resolved) -> dict[str, set[Any]]:
     """The values that each column of the results can take."""
-    grid, kinds = resolved.grid, {"clean", "shift", "attack", "chain", "worst"}
+    grid, kinds = resolved.grid, {"clean", "shift", "attack", "chain", "worst", "full_spectrum"}
     return {
         "dataset": {d.name for d in resolved.data},
         "model": {m.name for m in resolved.models},
-        "condition": {c.name for c in resolved.conditions} | {"worst"},
+        "condition": {c.name for c in resolved.conditions} | {"worst", "full_spectrum"},
         "kind": kinds,
         "calibrator": {c.name for c in resolved.calibrators},
         "detector": {d.name for d in resolved.detectors},
-        "ood_set": {o.name for o in resolved.ood},
+        "ood_set": {o.name for o in resolved.ood} | {mean_name(group) for group, _ in groups(resolved.ood)},
         "group": {o.group for o in resolved.ood},
         "metric": {m.plugin.name for m in resolved.metrics} | {"audit"},
         "seed": set(grid.seed),

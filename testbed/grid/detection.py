@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from testbed.grid import network_jobs
+from testbed.digest import canonical
+from testbed.grid import network_jobs, pooled_jobs
 from testbed.grid.jobs import SetRef
 from testbed.grid.plan import Sample
-from testbed.grid.resolved import Bound, CalibratorEntry, DetectorEntry, OodEntry
+from testbed.grid.resolved import Bound, CalibratorEntry, ConditionEntry, DetectorEntry, OodEntry
 
 if TYPE_CHECKING:
     from testbed.grid.planner import ModelPlan
@@ -41,6 +42,14 @@ class _Outside:
     scores: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Inside:
+    """The in-distribution side of a comparison: what was seen, and the jobs that hold a detector's scores of it."""
+
+    seen: Sequence[Seen]
+    scores: Sequence[str]
+
+
 class Detection:
     """Plans what the detectors of a grid do with one model."""
 
@@ -49,9 +58,12 @@ class Detection:
         self.outside: dict[str, _Outside] = {}
 
     def cells(
-        self, row: Mapping[str, Any], seen: Seen, calibrators: Sequence[CalibratorEntry], label: str
+        self, row: Mapping[str, Any], seen: Sequence[Seen], calibrators: Sequence[CalibratorEntry], label: str
     ) -> list[tuple[str, str]]:
-        """The detection cells of one condition; returns the scores by detector under the first calibrator."""
+        """The detection cells of one condition, or of several whose sets are pooled.
+
+        Returns the scores by detector under the first calibrator.
+        """
         first = []
         for detector in self.resolved.detectors:
             for position, calibrator in enumerate(calibrators):
@@ -59,38 +71,71 @@ class Detection:
                 sets = [o for o in self.resolved.ood if self.model.planner.wanted({**full, **ood_row(o)})]
                 if not sets and position:
                     continue
-                inside = self.scores(detector, seen, calibrator, seen.outputs, label)
+                inside = Inside(seen, [self.scores(detector, one, calibrator, one.outputs, label) for one in seen])
                 if not position:
-                    first.append((detector.name, inside))
+                    first.append((detector.name, inside.scores[0]))
                 for entry in sets:
-                    self.ood_set(full, detector, calibrator, entry, (seen.outputs, inside), label)
+                    self.compare({**full, **ood_row(entry)}, detector, calibrator, inside, [entry], label)
+                for (group, condition), entries in pooled_jobs.groups(sets).items():
+                    name = {"ood_set": pooled_jobs.mean_name(group), "group": group, "ood_condition": condition}
+                    self.compare({**full, **name}, detector, calibrator, inside, entries, label)
         return first
 
-    def ood_set(
+    def full_spectrum(self, row: Mapping[str, Any], found: Sequence[tuple[ConditionEntry, Seen]]) -> None:
+        """The cells of the clean and the shifted test sets as one in-distribution set, where the grid asks for them.
+
+        Calibrators that read unlabelled data are left out: each of the pooled sets would have another fit.
+        """
+        if len(found) < 2:
+            return
+        named = dict.fromkeys(("severity", "norm", "eps", "victim"))
+        pooled = canonical([{"pooled": condition.label()} for condition, _ in found])
+        full = {**row, "condition": "full_spectrum", "kind": "full_spectrum", **named, "params": pooled}
+        if self.model.planner.wanted(full):
+            label = f"{self.model.entry.name} full spectrum"
+            calibrators = [c for c in self.resolved.calibrators if not c.unlabelled]
+            self.cells(full, [seen for _, seen in found], calibrators, label)
+
+    def compare(
         self,
         row: Mapping[str, Any],
         detector: DetectorEntry,
         calibrator: CalibratorEntry,
-        entry: OodEntry,
-        of_condition: tuple[str, str],
+        inside: Inside,
+        entries: Sequence[OodEntry],
         label: str,
     ) -> None:
-        """The cells of one detector under one calibrator against one out-of-distribution set.
-
-        of_condition  the outputs on the in-distribution set under its condition, and the detector's scores of it
-        """
-        target, inside = of_condition
-        full = {**row, **ood_row(entry)}
-        kept = self.kept(full)
-        if not kept:
+        """The cells of one detector under one calibrator: against one OOD set, or as the mean over several."""
+        scored, failures = self.kept(row, "scores"), self.kept(row, "failures") if len(entries) == 1 else []
+        if not scored and not failures:
             return
+        outside = [self.outside_scores(detector, calibrator, entry, inside) for entry in entries]
+        seed, label = self.model.seed, f"{label} {detector.name} {row['ood_set']}"
+        if scored:
+            digest = pooled_jobs.score_pooled(self.jobs, scored, inside.scores, outside, seed, label)
+            self.add(row, scored, digest)
+        if failures:
+            through = calibrator if calibrator.bound.plugin.name != "none" else None
+            outputs = [one.outputs for one in inside.seen]
+            fitted = self.model.fitted(through, outputs[0]) if through else []
+            code = (self.model.calibrator_code(through) if through else {}, fitted)
+            both = (inside.scores, outside)
+            self.add(row, failures, pooled_jobs.score_failures(self.jobs, failures, both, outputs, code, seed, label))
+
+    def outside_scores(
+        self, detector: DetectorEntry, calibrator: CalibratorEntry, entry: OodEntry, inside: Inside
+    ) -> str:
+        """The job that holds a detector's scores of an out-of-distribution set, to stand beside these ID sets."""
         seen = self.ood(entry)
-        outside = self.scores(detector, seen, calibrator, target, entry.name)
+        scores = self.scores(detector, seen, calibrator, inside.seen[0].outputs, entry.name)
         if calibrator is self.resolved.calibrators[0]:
-            self.outside.setdefault(seen.outputs, _Outside(entry)).scores.setdefault(detector.name, outside)
-        digest = self.jobs.score_ood(kept, inside, outside, self.model.seed, f"{label} {detector.name} {entry.name}")
-        for position, metric in enumerate(kept):
-            self.model.cell({**full, "metric": metric.plugin.name}, digest, position)
+            self.outside.setdefault(seen.outputs, _Outside(entry)).scores.setdefault(detector.name, scores)
+        return scores
+
+    def add(self, row: Mapping[str, Any], metrics: Sequence[Bound], digest: str) -> None:
+        """One cell a metric of a score job."""
+        for position, metric in enumerate(metrics):
+            self.model.cell({**row, "metric": metric.plugin.name}, digest, position)
 
     def samples(self) -> None:
         """The rows of samples.parquet of each set that was scored: it stands there as a data set of its own.
@@ -107,10 +152,10 @@ class Detection:
             digest = self.jobs.samples(outputs, (), codes, list(found.scores.items()), label)
             model.planner.samples.append(Sample(row, digest))
 
-    def kept(self, row: Mapping[str, Any]) -> list[Bound]:
+    def kept(self, row: Mapping[str, Any], needs: str) -> list[Bound]:
         """The metrics of detector scores that the filters keep in this row."""
         planner = self.model.planner
-        return [m for m in planner.by_needs.get("scores", []) if planner.wanted({**row, "metric": m.plugin.name})]
+        return [m for m in planner.by_needs.get(needs, []) if planner.wanted({**row, "metric": m.plugin.name})]
 
     def ood(self, entry: OodEntry) -> Seen:
         """What this model gives on an out-of-distribution set under its condition."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from testbed.grid import transfer
+from testbed.grid import pooled_jobs, transfer
 from testbed.grid.attacked import Side, attacked_set
 from testbed.grid.black_boxes import check_budgets, external_notes, standing_flags
 from testbed.grid.detection import Detection, Seen
@@ -78,6 +78,8 @@ class Planner:
                 for entry in self.resolved.models:
                     for train_seed in self.grid.train_seeds if entry.train else self.grid.train_seeds[:1]:
                         ModelPlan(self, data, seed, entry, train_seed).run()
+        if len(self.grid.train_seeds) > 1:
+            self.cells += list(pooled_jobs.seed_cells(self.cells, self.jobs))
 
     def wanted(self, row: Mapping[str, Any]) -> bool:
         """Whether the filters keep a row, by the columns it has so far; a column not yet known excludes nothing."""
@@ -112,6 +114,7 @@ class ModelPlan:
         self.model = self.jobs.model(self.entry, self.data, self.seed, self.given_train_seed)
         self.clean = self.jobs.split(self.data, "test", self.seed)
         attacked: dict[tuple[Any, ...], list[tuple[str, SetRef]]] = {}
+        spectrum: list[tuple[ConditionEntry, Seen]] = []
         for condition in self.resolved.conditions:
             row = {**self.row, **condition.row()}
             if not self.planner.wanted(row):
@@ -119,10 +122,13 @@ class ModelPlan:
             for victim_row, target, calibrators in self.perturbed(condition, row):
                 outputs = self.jobs.forward(self.model, target, condition.label())
                 self.condition_cells(victim_row, condition, target, outputs, calibrators)
+                if self.resolved.pools(condition):
+                    spectrum.append((condition, Seen(outputs, target)))
                 if worst_of := _worst_key(condition):
                     attacked.setdefault(worst_of, []).append((outputs, target))
         for (norm, eps), found in attacked.items():
             self.worst(norm, eps, found)
+        self.detection.full_spectrum(self.row, spectrum)
         self.detection.samples()
 
     def perturbed(
@@ -191,7 +197,7 @@ class ModelPlan:
     ) -> None:
         label = f"{self.entry.name} {condition.label()}"
         self.scored(row, outputs, calibrators, label, target)
-        detects = self.detection.cells(row, Seen(outputs, target), calibrators, label)
+        detects = self.detection.cells(row, [Seen(outputs, target)], calibrators, label)
         if target.attacks and condition.kind in ("attack", "chain"):
             clean = self.jobs.forward(self.model, self.clean, "clean")
             self.cell({**row, "metric": "audit"}, self.jobs.audit(target.attacks, clean, outputs, label), 0)
@@ -244,7 +250,7 @@ class ModelPlan:
         outputs = self.jobs.worst([o for o, _ in found], [s.attacks for _, s in found], f"{label} on {self.entry.name}")
         self.scored(row, outputs, self.resolved.calibrators, f"{self.entry.name} {label}")
         seen = Seen(outputs, self.clean, tuple(Seen(o, s) for o, s in found))
-        detects = self.detection.cells(row, seen, self.resolved.calibrators, f"{self.entry.name} {label}")
+        detects = self.detection.cells(row, [seen], self.resolved.calibrators, f"{self.entry.name} {label}")
         codes = [(c.name, self.calibrator_code(c), self.fitted(c, outputs)) for c in self.resolved.calibrators]
         self.planner.samples.append(
             Sample(row, self.jobs.samples(outputs, [outputs], codes, detects, f"{self.entry.name} {label}"))

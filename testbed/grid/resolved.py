@@ -174,3 +174,10 @@ class Resolved:
     ood: tuple[OodEntry, ...]
     metrics: tuple[Bound, ...]
     notes: tuple[str, ...] = field(default=())
+
+    def pools(self, condition: ConditionEntry) -> bool:
+        """Whether full-spectrum rows count this condition of the test set as in-distribution: clean and the shifts."""
+        chosen = self.grid.full_spectrum
+        if not chosen or condition.kind not in ("clean", "shift"):
+            return False
+        return chosen is True or condition.kind == "clean" or condition.name in chosen

@@ -69,11 +69,19 @@ def interval(parts: Components, level: float = LEVEL) -> tuple[float, float]:
     >>> round(low, 3), round(high, 3)
     (0.796, 0.926)
     """
-    spread, value = variance(parts), parts.auroc
+    return bounds(parts.auroc, variance(parts), min(len(parts.id), len(parts.ood)), level)
+
+
+def bounds(value: float, spread: float, pairs: int, level: float = LEVEL) -> tuple[float, float]:
+    """Ends of the interval of an AUROC with variance `spread`; `pairs` independent pairs back it where that is 0.
+
+    >>> bounds(0.9, float("nan"), 1), bounds(0.0, 0.0, 1)
+    ((0.0, 1.0), (0.0, 0.975))
+    """
     if math.isnan(spread):
         return 0.0, 1.0
     if spread <= 0 or value in (0.0, 1.0):
-        q = ((1 - level) / 2) ** (1 / min(len(parts.id), len(parts.ood)))
+        q = ((1 - level) / 2) ** (1 / pairs)
         return value * q, value * q + 1 - q
     centre, half = math.log(value / (1 - value)), normal_quantile(level) * math.sqrt(spread) / (value * (1 - value))
     return _expit(centre - half), _expit(centre + half)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -93,22 +93,20 @@ def failure_view(id_scores: Array, correct: Array, ood_scores: Array) -> Failure
 def mean_auroc(id_scores: Array, ood_scores: Mapping[str, Array]) -> Estimate:
     """Unweighted mean AUROC over several OOD sets against one ID set, as OpenOOD forms its near and far numbers.
 
-    The interval knows that the sets share the ID examples: their components are averaged before the variance is taken.
+    The interval is that of `testbed.metrics.pooled`: it knows that the sets share the ID examples.
 
     >>> print(mean_auroc(np.arange(100.0), {"a": np.arange(50.0, 150.0), "b": np.arange(80.0, 180.0)}))
-    0.9275 [0.9016, 0.9534] (n=300; mean over a, b; ood positive; ties half; delong 95%)
+    0.9275 [0.897, 0.9495] (n=300; mean over a, b; ood positive; ties half; delong-logit 95%)
     """
+    from testbed.metrics.pooled import pooled_auroc
+
     if not ood_scores:
         raise DataError("mean_auroc: expected at least one OOD set, got none")
     first = checked(id_scores, "ID")
-    parts = [delong.components(first, checked(scores, f"OOD ({name})")) for name, scores in ood_scores.items()]
-    value = float(np.mean([p.auroc for p in parts]))
-    shared = np.mean([p.id for p in parts], axis=0)
-    spread = _variance_of_mean(shared) + sum(_variance_of_mean(p.ood) for p in parts) / len(parts) ** 2
-    half = delong.normal_quantile(LEVEL) * math.sqrt(spread) if math.isfinite(spread) else 1.0
-    words = f"mean over {', '.join(ood_scores)}; ood positive; ties half; delong {LEVEL:.0%}"
-    n = len(first) + sum(len(p.ood) for p in parts)
-    return Estimate(value, max(0.0, value - half), min(1.0, value + half), words, n)
+    outside = [checked(scores, f"OOD ({name})") for name, scores in ood_scores.items()]
+    found = pooled_auroc([(first, np.arange(len(first)))], outside)
+    named = found.convention.split("; ", 1)[1] if len(outside) > 1 else found.convention
+    return replace(found, convention=f"mean over {', '.join(ood_scores)}; {named}")
 
 
 class Spread(NamedTuple):

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from testbed.report.load import Run, condition_label
+from testbed.report.table import OVER_SEEDS
 
 Row = Mapping[str, Any]
 
@@ -34,6 +35,7 @@ def show_brief(run: Run, console: Console) -> None:
 
 def table(rows: Sequence[Row], title: str = "") -> Table:
     """One line a condition and model of these rows."""
+    rows = [r for r in rows if not r["metric"].endswith(OVER_SEEDS)]
     calibrators = distinct(rows, "calibrator", metric="ece")
     detectors = distinct(rows, "detector", metric="auroc")
     shown = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
@@ -82,6 +84,7 @@ def interval(rows: Sequence[Row], brief: bool = False, **where: Any) -> str:
 def mean(rows: Sequence[Row], detector: str) -> str:
     """Mean AUROC of a detector over the clean out-of-distribution sets, under no calibrator where there is a choice."""
     mine = [r for r in rows if r["metric"] == "auroc" and r["detector"] == detector and r["ood_condition"] == "clean"]
+    mine = [r for r in mine if not r["ood_set"].startswith("mean(")]
     first = mine[0]["calibrator"] if mine else None
     values = [r["value"] for r in mine if r["calibrator"] == first]
     if not values:

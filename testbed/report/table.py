@@ -19,14 +19,20 @@ Row = Mapping[str, Any]
 QUALITY = (("model", "calibrator"), ("variant", "train_seed", "seed", "fit", "group"))
 DETECTION = (("model", "condition", "detector"), ("variant", "train_seed", "seed", "calibrator"))
 
-#: The kinds of table, in order, as their titles say them: whole sets, detection, classes and groups apart.
-KINDS = ("", "OOD detection", "by class and group")
+#: The kinds of table, in order, as their titles say them: whole sets, detection, classes and groups apart, and the
+#: first two as mean and spread over training seeds.
+KINDS = (
+    "", "OOD detection", "by class and group", "over training seeds", "OOD detection over training seeds",
+)  # fmt: skip
 
 #: Stands after a number whose attack failed an audit.
 DOUBT = "†"
 
 #: Metrics that are not columns: an audit is a judgement of the others.
 NOT_SHOWN = frozenset({"audit"})
+
+#: How the metrics end that are a mean or a standard deviation over training seeds.
+OVER_SEEDS = (":seed_mean", ":seed_std")
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,7 @@ class Table:
 
 
 def tables(rows: Iterable[Row]) -> list[Table]:
-    """All tables of a run: for each protocol and data set, quality first, then detection, then the parts of sets."""
+    """All tables of a run: for each protocol and data set, quality first, then detection, then parts and seeds."""
     found: dict[tuple[str, str, str], list[Row]] = {}
     for row in (row for row in rows if row["metric"] not in NOT_SHOWN):
         found.setdefault((row.get("protocol") or "", row["dataset"], _kind(row)), []).append(row)
@@ -123,13 +129,15 @@ def tables(rows: Iterable[Row]) -> list[Table]:
 
 
 def _kind(row: Row) -> str:
-    """Which table a row stands in: of whole sets (""), of detection, of the parts of a set."""
+    """Which table a row stands in: see `KINDS`."""
+    if row["metric"].endswith(OVER_SEEDS):
+        return KINDS[4] if row.get("ood_set") is not None else KINDS[3]
     return KINDS[1] if row.get("ood_set") is not None else KINDS[2] if row.get("group") else KINDS[0]
 
 
 def pivot(rows: Sequence[Row], protocol: str, dataset: str, kind: str) -> Table:
     """One table of rows that share protocol, data set and kind."""
-    detection = kind == KINDS[1]
+    detection = kind in (KINDS[1], KINDS[4])
     stub = _stub(rows, *(DETECTION if detection else QUALITY))
     several = _several_conventions(rows)
     cells: dict[tuple[tuple[str, ...], tuple[str, str]], Number] = {}
@@ -176,7 +184,7 @@ def ood_label(row: Row) -> str:
 def spell(value: float) -> str:
     """A metric value in few characters; NaN as such.
 
-    >>> [spell(v) for v in (0.91249, 12.345, 1234.5, float("nan"))]
+    >>> [spell(v) for v in (0.91249, 12.345, 1234.6, float("nan"))]
     ['0.912', '12.35', '1235', 'nan']
     """
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"

@@ -2,6 +2,9 @@
 
 from collections import Counter
 
+import pytest
+
+from testbed.errors import UsageError
 from testbed.grid.planner import plan
 
 
@@ -25,14 +28,14 @@ def test_network_detectors_are_scored_once_for_all_calibrators(grid):
     planned = plan(grid)
     assert len(jobs(planned, "detect_network")) == 3  # the test set and two OOD sets
     by_calibrator = Counter(cell.row["calibrator"] for cell in planned.cells)
-    assert by_calibrator == {"none": 2, "temperature": 2}
+    assert by_calibrator == {"none": 3, "temperature": 3}  # two OOD sets and their mean
 
 
 def test_adding_a_network_detector_adds_only_its_own_jobs(grid):
     before = plan(grid)
     after = plan(grid | {"detectors": [*grid["detectors"], "rankfeat"]})
     fresh = Counter(after.jobs[digest].kind for digest in after.jobs.keys() - before.jobs.keys())
-    assert set(fresh) == {"detect_network", "detect_worst", "score_ood", "samples"}
+    assert set(fresh) == {"detect_network", "detect_worst", "score_ood", "score_pooled", "samples"}
 
 
 def test_a_worst_case_picks_the_scores_of_the_sets_it_picked(grid):
@@ -44,3 +47,59 @@ def test_a_worst_case_picks_the_scores_of_the_sets_it_picked(grid):
         scored = [planned.jobs[digest].inputs["set"] for digest in job.inputs["scores"]]
         seen = [planned.jobs[digest].inputs["set"] for digest in job.inputs["outputs"]]
         assert scored == seen
+
+
+def cells(planned, **where):
+    return [c for c in planned.cells if all(c.row.get(key) == value for key, value in where.items())]
+
+
+def test_a_group_of_several_sets_has_a_mean_and_a_single_one_has_none(grid):
+    grid["ood"].append({"use": "blobs", "group": "near", "limit": 50})
+    planned = plan(grid)
+    (job,) = {c.digest for c in cells(planned, ood_set="mean(far)", condition="clean", detector="knn")}
+    assert len(planned.jobs[job].inputs["ood"]) == 2 and len(planned.jobs[job].inputs["id"]) == 1
+    assert cells(planned, ood_set="mean(far)")[0].row["group"] == "far"
+    assert not cells(planned, ood_set="mean(near)")
+    assert not cells(plan(grid | {"exclude": [{"ood_set": "mean(far)"}]}), ood_set="mean(far)")
+
+
+def test_sets_under_different_conditions_are_not_averaged(grid):
+    grid["ood"] = [
+        {"use": "gaussian", "group": "far", "limit": 50},
+        {"use": "uniform", "group": "far", "limit": 50, "condition": {"attack": "fgsm", "norm": "linf", "eps": 0.1}},
+    ]
+    assert not cells(plan(grid), ood_set="mean(far)")
+
+
+def test_full_spectrum_pools_clean_and_shifted_sets_only_when_asked(grid):
+    assert not cells(plan(grid), condition="full_spectrum")
+    planned = plan(grid | {"full_spectrum": True})
+    found = cells(planned, condition="full_spectrum", detector="knn", ood_set="gaussian")
+    assert {len(planned.jobs[c.digest].inputs["id"]) for c in found} == {3}  # clean and two severities
+    named = plan(grid | {"full_spectrum": "gaussian_noise"})
+    assert [c.digest for c in cells(named, condition="full_spectrum")] == [
+        c.digest for c in cells(planned, condition="full_spectrum")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"full_spectrum": "fog"}, "no shift 'fog' among the conditions"),
+        ({"full_spectrum": True, "conditions": ["clean"]}, "needs `clean` and a shift"),
+        ({"metrics": ["oscr"], "detectors": []}, "needs `detectors` and `ood`"),
+    ],
+)
+def test_what_cannot_be_pooled_is_a_problem_of_the_grid(grid, change, says):
+    with pytest.raises(UsageError, match=says):
+        plan(grid | change)
+
+
+def test_numbers_of_several_training_seeds_have_mean_and_spread(grid):
+    grid |= {"train_seeds": [0, 1, 2], "conditions": ["clean"]}
+    planned = plan(grid)
+    found = cells(planned, metric="auroc:seed_mean", detector="knn", ood_set="gaussian", calibrator="none")
+    assert len(found) == 1 and found[0].row["train_seed"] is None
+    assert len(planned.jobs[found[0].digest].inputs["rows"]) == 3
+    assert cells(planned, metric="accuracy:seed_std")
+    assert not any(":seed" in c.row["metric"] for c in plan(grid | {"train_seeds": [0]}).cells)

@@ -68,9 +68,9 @@ def test_planning_needs_neither_torch_nor_ray(grid, run_python):
         ({"metrics": ["accuracy", "ece", "auroc", "nll"]}, {"score"}),
         (
             {"calibrators": ["none", "temperature", "isotonic"]},
-            {"calibrate", "score", "samples", "bank", "detect", "score_ood"},
+            {"calibrate", "score", "samples", "bank", "detect", "score_ood", "score_pooled"},
         ),
-        ({"detectors": ["msp", "knn", "energy"]}, {"bank", "detect", "score_ood", "samples"}),
+        ({"detectors": ["msp", "knn", "energy"]}, {"bank", "detect", "score_ood", "score_pooled", "samples"}),
     ],
 )
 def test_adding_what_reads_outputs_adds_no_forward_pass(grid, change, kinds):
@@ -90,6 +90,7 @@ def test_another_eps_makes_only_the_attacks_at_it_and_what_follows(grid):
         "samples",
         "detect",
         "score_ood",
+        "score_pooled",
     }
     kept = [job for job in after.jobs.values() if job.kind == "attack" and job.digest in before.jobs]
     assert {job.recipe["eps"] for job in kept} == {8 / 255}
@@ -121,7 +122,7 @@ def test_weights_and_plugin_source_are_in_the_digest(grid, tmp_path, write_grid)
     (tmp_path / "attack.py").write_text(PLUGIN + "# another\n")
     second = plan(path)
     assert {j.kind for j in second.jobs.values() if j.digest not in first.jobs} == {
-        "attack", "forward", "score", "audit", "samples", "detect", "score_ood",
+        "attack", "forward", "score", "audit", "samples", "detect", "score_ood", "score_pooled",
     }  # fmt: skip
     clean = [j for j in second.jobs.values() if j.kind == "forward" and "clean" in j.label]
     assert all(j.digest in first.jobs for j in clean)
@@ -175,7 +176,7 @@ def test_several_data_sets_and_seeds_are_crossed(grid):
     grid["data"].append({"use": "mnist5k", "train": 300, "calibration": 100, "test": 100})
     planned = plan({**grid, "seed": [0, 1], "train_seeds": [0, 1, 2]})
     found = {(c.row["dataset"], c.row["seed"], c.row["train_seed"]) for c in planned.cells}
-    assert found == {(d, s, t) for d in ("digits", "mnist5k") for s in (0, 1) for t in (0, 1, 2)}
+    assert found == {(d, s, t) for d in ("digits", "mnist5k") for s in (0, 1) for t in (0, 1, 2, None)}
 
 
 def test_an_attacked_set_is_cut_into_shards_that_cover_it(grid):

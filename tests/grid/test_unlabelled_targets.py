@@ -49,7 +49,7 @@ def test_adding_one_leaves_all_other_work_as_it_was(grid):
 
     known = set(before.jobs)
     assert {after.jobs[d].kind for d in set(after.jobs) - known} <= {"calibrate", "score", "samples", "detect", "bank",
-                                                                      "score_ood"}  # fmt: skip
+                                                                      "score_ood", "score_pooled"}  # fmt: skip
 
 
 def test_an_attack_through_one_is_a_problem(grid):

@@ -62,3 +62,54 @@ def test_a_network_that_cannot_serve_a_detector_says_why_in_the_cell(detection, 
     assert {r["status"] for r in rows if r["detector"] == "msp"} == {"ok"}
     failed = [r for r in rows if r["detector"] == "mc_dropout"]
     assert all("no dropout module" in r["error"] for r in failed) and failed
+
+
+def scores(store, planned, label):
+    return store.tensors(by_label(planned, label).digest, "scores")["scores"]
+
+
+def test_means_over_sets_pooled_sets_and_failures_are_what_their_scores_say(detection, runs, look):
+    detection |= {
+        "conditions": ["clean", {"shift": "gaussian_noise", "severity": 3}],
+        "full_spectrum": True,
+        "calibrators": ["none", "vector"],
+        "detectors": ["msp", "knn"],
+        "ood": [{"use": ["gaussian", "uniform"], "limit": 40, "group": "far"}],
+        "metrics": ["auroc", "fpr95", "oscr", "aurc_ood"],
+    }
+    done = runs(detection)
+    planned, store = plan(runs.write(detection)), Store(str(runs.store))
+    clean, noisy = (scores(store, planned, f"score knn on net {c}") for c in ("clean", "gaussian_noise s3"))
+    outside = [scores(store, planned, f"score knn on {name}") for name in ("gaussian", "uniform")]
+    mine = {"detector": "knn", "calibrator": "none", "metric": "auroc"}
+    (mean,) = look.rows(done, **mine, ood_set="mean(far)", condition="clean")
+    assert mean["value"] == pytest.approx(np.mean([auroc(clean, s) for s in outside]), abs=1e-12)
+    (pooled,) = look.rows(done, **mine, ood_set="gaussian", condition="full_spectrum")
+    assert pooled["value"] == pytest.approx(auroc(np.r_[clean, noisy], outside[0]), abs=1e-12)
+    (fpr,) = look.rows(done, **mine | {"metric": "fpr95"}, ood_set="mean(far)", condition="full_spectrum")
+    assert "taken as independent" in fpr["flags"] and fpr["n"] == 2 * 100 + 2 * 40
+    for calibrator in ("none", "vector"):
+        (accuracy,) = look.rows(
+            runs(detection | {"metrics": ["accuracy"], "detectors": [], "ood": [], "full_spectrum": False}),
+            calibrator=calibrator,
+            condition="clean",
+        )
+        (oscr,) = look.rows(
+            done, detector="knn", metric="oscr", ood_set="gaussian", condition="clean", calibrator=calibrator
+        )
+        assert 0 < oscr["value"] <= accuracy["value"]
+
+
+def test_seed_rows_are_mean_and_standard_deviation_of_the_seeds_rows(detection, runs, look):
+    detection |= {
+        "conditions": ["clean"],
+        "train_seeds": [0, 1],
+        "detectors": ["msp"],
+        "metrics": ["accuracy", "auroc"],
+    }
+    done = runs(detection)
+    for metric in ("accuracy", "auroc"):
+        values = [row["value"] for row in look.rows(done, metric=metric)]
+        (mean,), (std,) = (look.rows(done, metric=f"{metric}:{what}") for what in ("seed_mean", "seed_std"))
+        assert mean["value"] == pytest.approx(np.mean(values)) and mean["train_seed"] is None
+        assert std["value"] == pytest.approx(np.std(values, ddof=1)) and std["ci_low"] is None

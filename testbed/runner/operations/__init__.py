@@ -23,6 +23,7 @@ HOME: Final[Mapping[str, str]] = {
     "attack": "attacks", "worst": "attacks", "audit": "attacks",
     "bank_network": "networks", "detect_network": "networks", "detect_worst": "attacks",
     "calibrate": "fits", "bank": "fits", "detect": "fits",
+    "score_pooled": "pooled", "score_failures": "pooled", "over_seeds": "pooled",
     "score": "scores", "score_ood": "scores", "samples": "scores", "score_transfer": "transfer",
     "replay": "streams",
 }  # fmt: skip

@@ -1,0 +1,122 @@
+"""Jobs that score over several sets: means over OOD sets, pooled ID sets, failures of both kinds, spread over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from testbed.metrics.estimate import Estimate
+from testbed.metrics.ood import AUROC
+from testbed.metrics.pooled import mean_estimate, pooled_auroc
+from testbed.runner.operations import access
+from testbed.runner.operations.fits import fitted, probabilities
+from testbed.runner.operations.scores import draws, estimate_rows, write_rows
+from testbed.store import Store, Writer
+from testbed.types import Array, Float64, Job
+
+Scores = tuple[Array, Array]
+
+
+def score_pooled(job: Job, store: Store, writer: Writer) -> None:
+    """Metrics of a detector's scores: all ID sets pooled into one, against each OOD set, and the mean over these."""
+    inside = [scores_of(store, digest) for digest in job.inputs["id"]]
+    outside = [scores_of(store, digest)[0] for digest in job.inputs["ood"]]
+    flags = not_finite(store, job)
+    rows = []
+    for position, metric in built(job, store):
+        if isinstance(metric, AUROC) and metric.interval == "delong":
+            rows += estimate_rows(position, pooled_auroc(inside, outside), ";".join(flags))
+            continue
+        pool = np.concatenate([scores for scores, _ in inside])
+        shared = draws(job.recipe["seed"], len(pool), job.recipe["intervals"]["replicates"])
+        found = [listed(metric(pool, other, draws=shared)) for other in outside]
+        n = len(pool) + sum(map(len, outside))
+        means = [e[0] if len(e) == 1 else replace(mean_estimate(e), n=n) for e in zip(*found, strict=True)]
+        dependent = ["interval:pooled rows taken as independent"] if len(inside) > 1 else []
+        rows += estimate_rows(position, means, ";".join(flags + dependent))
+    write_rows(writer, rows)
+
+
+def score_failures(job: Job, store: Store, writer: Writer) -> None:
+    """Metrics that count wrong predictions and OOD examples as failures."""
+    inside = np.concatenate([scores_of(store, digest)[0] for digest in job.inputs["id"]])
+    outside = np.concatenate([scores_of(store, digest)[0] for digest in job.inputs["ood"]])
+    right = np.concatenate([correct(job, store, digest) for digest in job.inputs["outputs"]])
+    shared = draws(job.recipe["seed"], len(inside), job.recipe["intervals"]["replicates"])
+    flags = ";".join(not_finite(store, job))
+    rows = []
+    for position, metric in built(job, store):
+        rows += estimate_rows(position, metric(inside, outside, right, draws=shared), flags)
+    write_rows(writer, rows)
+
+
+def over_seeds(job: Job, store: Store, writer: Writer) -> None:
+    """Mean and spread over training seeds of every row of these score jobs, which hold the same metrics in order."""
+    tables = [store.table(digest, "rows").to_pylist() for digest in job.inputs["rows"]]
+    rows = []
+    for same in zip(*tables, strict=True):
+        mean, spread = seeds_estimates([np.nan if one["value"] is None else one["value"] for one in same], same)
+        rows += estimate_rows(2 * same[0]["position"], mean)
+        rows += estimate_rows(2 * same[0]["position"] + 1, spread)
+    write_rows(writer, rows)
+
+
+def seeds_estimates(values: Sequence[float], rows: Sequence[Mapping[str, Any]]) -> tuple[Estimate, Estimate]:
+    """Mean with Student's interval, and sample standard deviation, of one number over training seeds.
+
+    >>> rows = [{"convention": "top-1; wilson 95%", "n": 10}] * 3
+    >>> for one in seeds_estimates([0.90, 0.92, 0.94], rows): print(one)
+    0.92 [0.8703, 0.9697] (n=10; mean over 3 training seeds; top-1; wilson 95%; Student 95% over seeds)
+    0.02 no interval (n=10; standard deviation (n - 1) over 3 training seeds; top-1; wilson 95%)
+    """
+    from scipy.stats import t
+
+    numbers = np.asarray(values, dtype=np.float64)
+    k, n = len(numbers), rows[0]["n"]
+    words = [row["convention"].split("; ") for row in rows]
+    shared = "; ".join(w for w in words[0] if all(w in others for others in words))
+    mean, std = float(numbers.mean()), float(numbers.std(ddof=1))
+    half = float(t.ppf(0.975, k - 1)) * std / np.sqrt(k)
+    return (
+        Estimate(mean, mean - half, mean + half, f"mean over {k} training seeds; {shared}; Student 95% over seeds", n),
+        Estimate(std, np.nan, np.nan, f"standard deviation (n - 1) over {k} training seeds; {shared}", n),
+    )
+
+
+def built(job: Job, store: Store) -> Iterator[tuple[int, Any]]:
+    """The metrics of a job with their positions."""
+    for position, recipe in enumerate(job.recipe["metrics"]):
+        yield position, access.code("metric", recipe, store).build(**recipe["params"])
+
+
+def scores_of(store: Store, digest: str) -> Scores:
+    """A detector's scores of one set, and the example ids."""
+    kept = store.tensors(digest, "scores")
+    return kept["scores"], kept["ids"]
+
+
+def correct(job: Job, store: Store, digest: str) -> Array:
+    """bool `[n]`: whether each example is classified correctly, through the job's calibrator where it has one."""
+    recipe = job.recipe.get("calibrator")
+    data = access.outputs(store, digest, features=access.needs_features(recipe, store))
+    decided: Float64 = probabilities(fitted(job, store)[0], data) if recipe else np.asarray(data.logits)
+    right: Array = decided.argmax(axis=1) == np.asarray(data.labels)
+    return right
+
+
+def not_finite(store: Store, job: Job) -> list[str]:
+    """What a row's flags say of scores that are NaN or infinite, one word a side and kind."""
+    counts = {
+        f"{role}:{kind}": sum(store.require(digest).meta[kind] for digest in job.inputs[role])
+        for role in ("id", "ood")
+        for kind in ("nan", "infinite")
+    }
+    return [f"{name}={count}" for name, count in counts.items() if count]
+
+
+def listed(estimates: Estimate | Sequence[Estimate]) -> list[Estimate]:
+    """One estimate, or several conventions side by side, as a list."""
+    return [estimates] if isinstance(estimates, Estimate) else list(estimates)
