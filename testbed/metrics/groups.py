@@ -1,0 +1,54 @@
+"""Worst-group accuracy as a metric plug-in (Sagawa et al. 2020): the lowest accuracy over a set's subpopulations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from testbed.errors import DataError
+from testbed.metrics.bootstrap import Draws
+from testbed.metrics.estimate import Estimate
+from testbed.metrics.inputs import probabilities, top_label
+from testbed.types import Array, Paper
+
+
+@dataclass(frozen=True)
+class WorstGroupAccuracy:
+    """Accuracy of the group in which it is lowest; the convention names the group and its size.
+
+    least  groups with fewer examples are left out
+
+    >>> probs, labels = np.eye(2)[[0, 1, 1, 1]], [0, 1, 1, 0]
+    >>> WorstGroupAccuracy()(probs, labels, np.array([0, 0, 1, 1]), names=("a", "b"), draws=Draws(0, 4, 50)).value
+    0.5
+    """
+
+    least: int = 1
+
+    needs: ClassVar[str] = "groups"
+    higher_is_better: ClassVar[bool] = True
+    reference: ClassVar[Paper] = Paper(
+        "Distributionally Robust Neural Networks for Group Shifts", "Sagawa, S. and others", 2020, "ICLR", "1911.08731"
+    )
+
+    def __call__(
+        self, probs: Any, labels: Any, groups: Array | None, *, names: Sequence[str] = (), draws: Draws
+    ) -> Estimate:
+        """The estimate; `groups` int `[n]`. Raises DataError where the set has none."""
+        if groups is None:
+            raise DataError("worst_group_accuracy needs a data set with groups; this one has none")
+        correct = top_label(*probabilities(probs, labels, "worst_group_accuracy"))[1].astype(np.float64)
+        used = [k for k in np.unique(groups).tolist() if (groups == k).sum() >= self.least]
+        if not used:
+            raise DataError(f"worst_group_accuracy: no group has {self.least} examples (`least`)")
+        inside = np.stack([groups == k for k in used], axis=1).astype(np.float64)
+        accuracy = (inside * correct[:, None]).sum(axis=0) / inside.sum(axis=0)
+        with np.errstate(invalid="ignore"):
+            drawn = draws.sums(inside * correct[:, None]) / draws.sums(inside)
+        worst = int(np.argmin(accuracy))
+        name = names[used[worst]] if used[worst] < len(names) else str(used[worst])
+        words = f"top-1, lowest of {len(used)} groups: {name} (n={int(inside[:, worst].sum())})"
+        return draws.estimate(float(accuracy[worst]), np.nanmin(drawn, axis=1), words)
