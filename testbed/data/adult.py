@@ -73,6 +73,7 @@ class Adult:
     groups: Literal["sex", "race", "sex_and_race"] = "sex"
 
     version: ClassVar[int] = 1
+    grouped: ClassVar[bool] = True
     reference: ClassVar[Paper] = Paper(
         "Scaling Up the Accuracy of Naive-Bayes Classifiers: a Decision-Tree Hybrid", "Ron Kohavi", 1996, "KDD"
     )

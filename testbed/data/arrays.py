@@ -17,7 +17,7 @@ from numpy.lib import format as npy
 
 from testbed.data.base import as_images, as_labels, check_part, data_file, ids_of, local_path
 from testbed.errors import DataError, UsageError, nearest
-from testbed.types import Array, Examples, Paper, Spec
+from testbed.types import Array, Examples, Ints, Paper, Spec
 
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -56,6 +56,7 @@ class Npz:
     x, y      names of the arrays; "{part}" in them stands for the part, so the Keras layout is
               `x: "x_{part}", y: "y_{part}"`. Without it the file is one part, "all".
     classes   number of classes; by default the largest label and one more
+    groups    name of an array of whole numbers that says which subpopulation each example is in; "" for none
     kind      image: uint8 `[n h w]` or `[n h w c]`; tabular: float `[n features]`; series: float `[n time channels]`
     """
 
@@ -63,10 +64,16 @@ class Npz:
     x: str = "images"
     y: str = "labels"
     classes: int | None = None
+    groups: str = ""
     kind: Literal["image", "tabular", "series"] = "image"
 
     version: ClassVar[int] = 1
     paths: ClassVar[tuple[str, ...]] = ("path",)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether the examples have groups."""
+        return bool(self.groups)
 
     def sizes(self) -> dict[str, int]:
         found = shapes(self.files()[0])
@@ -105,9 +112,20 @@ class Npz:
         else:
             spec = numeric_spec(x, classes, self.kind, f"{path}: {self.x}")
             x = x.astype(np.float32)
-        return Examples(
-            x, as_labels(y, len(x), classes, f"{path}: {self.y}"), ids_of(part, range(len(x)), self._parts()), spec
-        )
+        labels = as_labels(y, len(x), classes, f"{path}: {self.y}")
+        return Examples(x, labels, ids_of(part, range(len(x)), self._parts()), spec, self._groups(part, len(x)))
+
+    def _groups(self, part: str, n: int) -> Ints | None:
+        if not self.groups:
+            return None
+        path = self.files()[0]
+        (groups,) = arrays(path, self.groups.replace("{part}", part))
+        if groups.shape != (n,) or groups.dtype.kind not in "iub" or groups.min(initial=0) < 0:
+            got = f"{groups.dtype} {list(groups.shape)}"
+            raise DataError(
+                f"{path}: {self.groups}: expected {n} whole numbers of at least 0, one an example; got {got}"
+            )
+        return groups.astype(np.int64)
 
 
 def numeric_spec(x: Array, classes: int, kind: Literal["tabular", "series"], where: str) -> Spec:

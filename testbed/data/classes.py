@@ -36,6 +36,11 @@ class OnlyClasses:
         """The data set that classes are taken from."""
         return build(self.of)
 
+    @property
+    def grouped(self) -> bool:
+        """Whether the examples have groups."""
+        return bool(getattr(self.whole, "grouped", False))
+
     def sizes(self) -> dict[str, int]:
         return {part: int(np.isin(self.whole.load(part).y, self.classes).sum()) for part in self.whole.sizes()}
 
@@ -91,6 +96,11 @@ class OnlyPart:
     def whole(self) -> Any:
         """The data set that the part is taken from."""
         return build(self.of)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether the examples have groups."""
+        return bool(getattr(self.whole, "grouped", False))
 
     def sizes(self) -> dict[str, int]:
         sizes = dict(self.whole.sizes())

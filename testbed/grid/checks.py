@@ -10,6 +10,7 @@ from typing import Any
 
 from testbed.data.splits import split_plan
 from testbed.errors import TestbedError, nearest
+from testbed.grid import across
 from testbed.grid.attack_steps import detector_victims
 from testbed.grid.black_boxes import black_boxes
 from testbed.grid.pooled_jobs import groups, mean_name
@@ -23,6 +24,7 @@ def all_checks(resolved: Resolved) -> Iterator[tuple[Where, str]]:
     yield from circular_victims(resolved)
     yield from missing_mates(resolved)
     yield from missing_ood(resolved)
+    yield from across.problems(resolved)
     yield from idle_filters(resolved)
     attacked = [*resolved.conditions, *(o.condition for o in resolved.ood), *(c.fit for c in resolved.calibrators)]
     yield from ((("detectors",), problem) for problem in detector_victims(attacked, resolved.detectors))
@@ -123,6 +125,7 @@ def known_values(resolved: Resolved) -> dict[str, set[Any]]:
         "dataset": {d.name for d in resolved.data},
         "model": {m.name for m in resolved.models},
         "condition": {c.name for c in resolved.conditions} | {"worst", "full_spectrum"},
+        "condition": {c.name for c in resolved.conditions} | {"worst", *across.ALL.values()},
         "kind": kinds,
         "calibrator": {c.name for c in resolved.calibrators},
         "detector": {d.name for d in resolved.detectors},

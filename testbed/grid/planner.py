@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.grid import pooled_jobs, transfer
+from testbed.grid.across import Across
 from testbed.grid.attacked import Side, attacked_set
 from testbed.grid.black_boxes import check_budgets, external_notes, standing_flags
 from testbed.grid.detection import Detection, Seen
@@ -92,7 +93,7 @@ class ModelPlan:
     def __init__(self, planner: Planner, data: DataEntry, seed: int, entry: ModelEntry, train_seed: int) -> None:
         self.planner, self.jobs, self.data, self.seed, self.entry = planner, planner.jobs, data, seed, entry
         self.resolved = planner.resolved
-        self.detection = Detection(self)
+        self.detection, self.across = Detection(self), Across(self)
         self.given_train_seed = train_seed
         self.known: dict[tuple[Any, ...], Any] = {}
         self.row: dict[str, Any] = {
@@ -111,8 +112,7 @@ class ModelPlan:
         """Plan the cells of every condition, and those of the worst case over attacks."""
         if not self.planner.wanted(self.row):
             return
-        self.model = self.jobs.model(self.entry, self.data, self.seed, self.given_train_seed)
-        self.clean = self.jobs.split(self.data, "test", self.seed)
+        self.prepare()
         attacked: dict[tuple[Any, ...], list[tuple[str, SetRef]]] = {}
         spectrum: list[tuple[ConditionEntry, Seen]] = []
         for condition in self.resolved.conditions:
@@ -130,6 +130,19 @@ class ModelPlan:
             self.worst(norm, eps, found)
         self.detection.full_spectrum(self.row, spectrum)
         self.detection.samples()
+        self.across.aggregates()
+
+    def prepare(self) -> None:
+        """Plan the model itself and the clean test split."""
+        self.model = self.jobs.model(self.entry, self.data, self.seed, self.given_train_seed)
+        self.clean = self.jobs.split(self.data, "test", self.seed)
+
+    def sibling(self, name: str) -> ModelPlan:
+        """Another model of the grid on the same data with the same seeds, planned as far as its weights."""
+        entry = next(m for m in self.resolved.models if m.name == name)
+        other = ModelPlan(self.planner, self.data, self.seed, entry, self.given_train_seed)
+        other.prepare()
+        return other
 
     def perturbed(
         self, condition: ConditionEntry, row: Mapping[str, Any]
@@ -198,6 +211,8 @@ class ModelPlan:
         label = f"{self.entry.name} {condition.label()}"
         self.scored(row, outputs, calibrators, label, target)
         detects = self.detection.cells(row, [Seen(outputs, target)], calibrators, label)
+        self.across.saw(condition, target)
+        self.across.groups(row, target, outputs, calibrators, label)
         if target.attacks and condition.kind in ("attack", "chain"):
             clean = self.jobs.forward(self.model, self.clean, "clean")
             self.cell({**row, "metric": "audit"}, self.jobs.audit(target.attacks, clean, outputs, label), 0)

@@ -87,7 +87,8 @@ class Aggregate:
 def needs_levels(conditions: Mapping[str, Sequence[float | None]], names: Sequence[str]) -> str:
     """What is missing of these corruptions at severities 1 to 5, in words."""
     missing = [name for name in names if set(conditions.get(name, ())) != {1, 2, 3, 4, 5}]
-    return f"it needs severities 1 to 5 of each of {len(names)} corruptions; not so: {', '.join(missing)}" if missing else ""
+    words = f"it needs severities 1 to 5 of each of {len(names)} corruptions; not so: {', '.join(missing)}"
+    return words if missing else ""
 
 
 def chosen(which: Which) -> tuple[str, ...] | None:
@@ -239,5 +240,6 @@ class EffectiveRobustness(Aggregate):
         with np.errstate(divide="ignore", invalid="ignore"):
             slope = (spread * y).sum(axis=0) / (spread**2).sum(axis=0)
         expected = back(y.mean(axis=0) + slope * (forth(own.clean) - x.mean(axis=0)))
-        words = f"mean accuracy over {len(own.shifted)} shifts above the {self.axes} line of {', '.join(self.baselines)}"
+        line = f"the {self.axes} line of {', '.join(self.baselines)}"
+        words = f"mean accuracy over {len(own.shifted)} shifts above {line}"
         return mean_of(own.means()) - expected, words

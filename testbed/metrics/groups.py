@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from testbed.types import Array, Paper
 class WorstGroupAccuracy:
     """Accuracy of the group in which it is lowest; the convention names the group and its size.
 
+    by     group: the data set's subpopulations; class: its classes, which every set has
     least  groups with fewer examples are left out
 
     >>> probs, labels = np.eye(2)[[0, 1, 1, 1]], [0, 1, 1, 0]
@@ -26,6 +27,7 @@ class WorstGroupAccuracy:
     0.5
     """
 
+    by: Literal["group", "class"] = "group"
     least: int = 1
 
     needs: ClassVar[str] = "groups"
@@ -38,8 +40,12 @@ class WorstGroupAccuracy:
         self, probs: Any, labels: Any, groups: Array | None, *, names: Sequence[str] = (), draws: Draws
     ) -> Estimate:
         """The estimate; `groups` int `[n]`. Raises DataError where the set has none."""
+        if self.by == "class":
+            groups, names = np.asarray(labels), ()
         if groups is None:
-            raise DataError("worst_group_accuracy needs a data set with groups; this one has none")
+            raise DataError(
+                "worst_group_accuracy needs a data set with groups; this one has none (`by: class` takes classes)"
+            )
         correct = top_label(*probabilities(probs, labels, "worst_group_accuracy"))[1].astype(np.float64)
         used = [k for k in np.unique(groups).tolist() if (groups == k).sum() >= self.least]
         if not used:
@@ -50,5 +56,6 @@ class WorstGroupAccuracy:
             drawn = draws.sums(inside * correct[:, None]) / draws.sums(inside)
         worst = int(np.argmin(accuracy))
         name = names[used[worst]] if used[worst] < len(names) else str(used[worst])
-        words = f"top-1, lowest of {len(used)} groups: {name} (n={int(inside[:, worst].sum())})"
-        return draws.estimate(float(accuracy[worst]), np.nanmin(drawn, axis=1), words)
+        words = f"top-1, lowest of {len(used)} by {self.by}: {name} (n={int(inside[:, worst].sum())})"
+        lowest = np.where(np.isnan(drawn), np.inf, drawn).min(axis=1)
+        return draws.estimate(float(accuracy[worst]), np.where(np.isinf(lowest), np.nan, lowest), words)

@@ -26,6 +26,7 @@ HOME: Final[Mapping[str, str]] = {
     "score_pooled": "pooled", "score_failures": "pooled", "over_seeds": "pooled",
     "score": "scores", "score_ood": "scores", "samples": "scores", "score_transfer": "transfer",
     "replay": "streams",
+    "score_groups": "aggregates", "aggregate": "aggregates",
 }  # fmt: skip
 
 

@@ -1,0 +1,96 @@
+"""Rows over several conditions, and over groups, in grids: they are what the single rows say."""
+
+import numpy as np
+import pytest
+
+from testbed.errors import UsageError
+
+METRICS = [
+    "accuracy",
+    "ece",
+    "mean_error",
+    {"use": "mean_over_shifts", "of": "ece"},
+    "worst_shift",
+    {"use": "mean_corruption_error", "baseline": "net"},
+    {"use": "relative_robustness", "baseline": "net"},
+    {"use": "worst_group_accuracy", "by": "class"},
+]
+
+
+@pytest.fixture
+def shifted(tiny):
+    tiny["models"].append({**tiny["models"][0], "name": "wide", "width": 24})
+    tiny["conditions"] = ["clean", {"shift": ["gaussian_noise", "contrast"], "severity": [2, 5]}]
+    tiny["metrics"] = METRICS
+    return tiny
+
+
+def test_aggregates_are_means_of_the_rows_of_single_conditions(shifted, runs, look):
+    finished = runs(shifted)
+    assert finished.outcome.ok
+
+    for name in ("none", "temperature"):
+        for net in ("net", "wide"):
+            mine = {"model": net, "calibrator": name}
+            rows = {m: look.rows(finished, kind="shift", metric=m, **mine) for m in ("accuracy", "ece")}
+            of = {
+                m: look.rows(finished, condition="all shifts", metric=m, **mine)
+                for m in (
+                    "mean_error",
+                    "mean_over_shifts",
+                    "worst_shift",
+                    "relative_robustness",
+                    "mean_corruption_error",
+                )
+            }
+            accuracy = [row["value"] for row in rows["accuracy"]]
+            assert len(accuracy) == 4 and all(len(one) == 1 for one in of.values())
+            got = {m: one[0]["value"] for m, one in of.items()}
+            assert got["mean_error"] == pytest.approx(1 - np.mean(accuracy))
+            assert got["mean_over_shifts"] == pytest.approx(np.mean([row["value"] for row in rows["ece"]]))
+            assert got["worst_shift"] == pytest.approx(min(np.mean(accuracy[:2]), np.mean(accuracy[2:])))
+            if net == "net":
+                assert (got["relative_robustness"], got["mean_corruption_error"]) == (0, 1)
+            whole = of["mean_error"][0]
+            assert whole["kind"] == "aggregate" and whole["ci_low"] < whole["value"] < whole["ci_high"]
+
+
+def test_a_new_aggregate_runs_no_forward_pass(shifted, runs, look):
+    runs(shifted)
+    shifted["metrics"] = [*METRICS, {"use": "effective_robustness", "baselines": ["net", "wide"]}]
+
+    assert set(look.started(runs(shifted))) == {"aggregate"}
+
+
+def test_what_an_aggregate_lacks_is_a_problem_of_the_grid(shifted, runs):
+    shifted["metrics"] = [
+        {"use": "mean_error", "which": 15},
+        {"use": "relative_robustness", "baseline": "wid"},
+        {"use": "mean_over_shifts", "of": "auroc"},
+        "worst_group_accuracy",
+    ]
+
+    with pytest.raises(UsageError) as caught:
+        runs(shifted)
+    text = str(caught.value)
+    for words in (
+        "severities 1 to 5 of each of 15 corruptions",
+        "no model 'wid' in this grid; did you mean 'wide'",
+        "'auroc' is not a metric of one condition",
+        "data set 'digits' has no groups",
+    ):
+        assert words in text
+
+
+def test_groups_of_a_users_file_are_scored(shifted, runs, look, tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {"images": rng.integers(0, 256, (300, 8, 8, 1), dtype=np.uint8), "labels": rng.integers(0, 3, 300)}
+    np.savez(tmp_path / "mine.npz", **arrays, place=np.arange(300) % 2)
+    shifted |= {
+        "data": [{"use": "npz", "path": str(tmp_path / "mine.npz"), "groups": "place", "train": 100, "test": 100,
+                  "calibration": 50}],
+        "metrics": ["worst_group_accuracy"],
+    }  # fmt: skip
+    found = look.rows(runs(shifted), condition="clean", calibrator="none", model="net")[0]
+
+    assert found["status"] == "ok" and "lowest of 2 by group" in found["convention"] and found["n"] == 100
