@@ -120,12 +120,11 @@ def idle_filters(resolved: Resolved) -> Iterator[tuple[Where, str]]:
 
 def known_values(resolved: Resolved) -> dict[str, set[Any]]:
     """The values that each column of the results can take."""
-    grid, kinds = resolved.grid, {"clean", "shift", "attack", "chain", "worst", "full_spectrum"}
+    grid, kinds = resolved.grid, {"clean", "shift", "attack", "chain", "worst", "full_spectrum", "aggregate"}
     return {
         "dataset": {d.name for d in resolved.data},
         "model": {m.name for m in resolved.models},
-        "condition": {c.name for c in resolved.conditions} | {"worst", "full_spectrum"},
-        "condition": {c.name for c in resolved.conditions} | {"worst", *across.ALL.values()},
+        "condition": {c.name for c in resolved.conditions} | {"worst", "full_spectrum", *across.ALL.values()},
         "kind": kinds,
         "calibrator": {c.name for c in resolved.calibrators},
         "detector": {d.name for d in resolved.detectors},
