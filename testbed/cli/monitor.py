@@ -16,11 +16,12 @@ def monitor(
     store: Annotated[
         str | None, typer.Option(help="Folder or fsspec URL of artifacts; default $TESTBED_STORE, else .testbed")
     ] = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write the table, not the page.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Check the file, count the work, run nothing.")] = False,
 ) -> None:
     """Replay a stream through a model with several calibrators: labels late, drift detectors, rollbacks.
 
-    Writes DIR/stream.parquet. Exit codes: 0 fine, 1 a job failed, 2 bad file or usage.
+    Writes DIR/stream.parquet and DIR/monitor.html. Exit codes: 0 fine, 1 a job failed, 2 bad file or usage.
     """
     from testbed.errors import UsageError, nearest
     from testbed.grid.stream import plan_stream
@@ -42,7 +43,7 @@ def monitor(
         typer.echo("\n".join(overview(plan, needed(plan.jobs, plan.wanted, keeper, reads).run)))
         return
     with progress("auto") as listener:
-        settings = Settings(out=out, store=store, executor=executor)  # type: ignore[arg-type]
+        settings = Settings(out=out, store=store, executor=executor, page=not no_report)  # type: ignore[arg-type]
         done = run_stream(plan, settings, listener)
     if done.cause:
         raise done.cause
@@ -51,11 +52,11 @@ def monitor(
         for digest in list(errors)[:10]:
             typer.echo(f"failed: {plan.jobs[digest].label}: {errors[digest]}", err=True)
         raise typer.Exit(1)
-    show(done.folder, done.passes)
+    show(done.folder, done.passes, page=not no_report)
 
 
-def show(folder: Path, passes: int) -> None:
-    """The summary of a replay."""
+def show(folder: Path, passes: int, page: bool) -> None:
+    """The summary of a replay, and where its page lies."""
     from testbed.cli.console import console
     from testbed.report.stream import read_stream
     from testbed.report.stream_terminal import show_stream
@@ -64,3 +65,5 @@ def show(folder: Path, passes: int) -> None:
     if passes > 1:
         typer.echo(f"The stream is longer than the test split: its examples came round up to {passes} times.")
         typer.echo("An online calibrator may have learned from an example before; intervals do not know of repeats.")
+    if page:
+        typer.echo(f"report: {folder / 'monitor.html'}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -25,12 +26,16 @@ SCRIPTS = ("base.js", "table.js", "charts.js", "sections.js", "main.js")
 
 
 def write_page(run: Run, path: Path | None = None) -> Path:
-    """Write the page of a run (default: report.html in its folder) in one step, so that no reader sees half of it."""
-    path = path or run.folder / "report.html"
+    """Write the page of a run (default: report.html in its folder)."""
+    return put(path or run.folder / "report.html", page(run))
+
+
+def put(path: Path, text: str) -> Path:
+    """Write a page in one step, so that no reader sees half of it."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page(run), encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -41,16 +46,20 @@ def write_page(run: Run, path: Path | None = None) -> Path:
 
 def page(run: Run, live: bool = False) -> str:
     """The page as text."""
+    return filled(run.name, payload(run, live), SCRIPTS)
+
+
+def filled(name: str, data: Mapping[str, Any], scripts: Sequence[str], styles: Sequence[str] = ("style.css",)) -> str:
+    """The template with these data, scripts and styles in it."""
     from jinja2 import Environment
 
     template = Environment(autoescape=True).from_string(asset("page.html.j2"))
-    data = payload(run, live)
     return template.render(
-        name=run.name,
+        name=name,
         data=as_json(data),
-        style=asset("style.css"),
+        style="\n".join(map(asset, styles)),
         bundle=bundle(),
-        scripts=[asset(name) for name in SCRIPTS],
+        scripts=[asset(script) for script in scripts],
     )
 
 

@@ -1,6 +1,6 @@
-"""From a stream file to its folder: plan, run what is missing, write the table.
+"""From a stream file to its folder: plan, run what is missing, write the table and the page.
 
-    DIR/plan.json  stream.parquet  jobs.parquet
+    DIR/plan.json  stream.parquet  jobs.parquet  monitor.html
 
 The rows lie in the store in blocks; stream.parquet is written block by block and moved into its place when whole.
 """
@@ -43,6 +43,11 @@ def run_stream(plan: Plan, settings: Settings, listener: Listener = silent) -> M
     if cause is not None or not outcome.ok:
         return Monitored(folder, outcome, cause)
     replace(folder / "stream.parquet", lambda path: write_stream(plan, store, path))
+    if settings.page:
+        from testbed.report.stream import read_stream
+        from testbed.report.stream_page import write_stream_page
+
+        write_stream_page(read_stream(folder))
     return Monitored(folder, outcome, None, int(store.require(cell.digest).meta["passes"]))
 
 

@@ -56,7 +56,7 @@ def monitored(tmp_path, shared_store, write):
         def listen(event):
             kinds.extend([event.job.kind] if event.name == "started" else [])
 
-        settings = Settings(out=tmp_path / folder, store=str(shared_store), executor="serial")
+        settings = Settings(out=tmp_path / folder, store=str(shared_store), executor="serial", page=False)
         return run_stream(plan_stream(write(value)), settings, listen), kinds
 
     return go
@@ -108,6 +108,7 @@ def test_the_command_prints_a_summary(deployed, write, tmp_path, shared_store, c
     code = guarded(lambda: app(args=given, prog_name="testbed"))
     printed = capsys.readouterr().out
     assert code == 0
+    assert (tmp_path / "o" / "monitor.html").stat().st_size > 100_000
     for words in ("whole stream", "windowed_temperature", "Drift detectors", "updates rolled back", "came round"):
         assert words in printed
 

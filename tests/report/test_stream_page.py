@@ -1,0 +1,66 @@
+"""The page of a stream: all of its data inside, thinned where the stream is long, and nothing fetched."""
+
+import json
+import re
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from testbed.errors import UsageError
+from testbed.report import stream
+from testbed.report.stream import read_stream
+from testbed.report.stream_page import segments, stream_payload, write_stream_page
+from testbed.types import STREAM, STREAM_VERSION, arrow_schema
+
+NAME = "</script><script>alert(1)</script>"
+
+
+def row(step, scope, **more):
+    given = {"run": "s", "dataset": "digits", "model": "net", "seed": 0, "step": step, "segment": 0, "scope": scope}
+    return {**dict.fromkeys(STREAM), **given, "condition": "clean", "value": 0.5, "n": 10, **more}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rows = [row(i, "rolling", calibrator=NAME, metric="ece", ci_low=0.4, ci_high=0.6) for i in range(1, 1001)]
+    rows += [row(i, "drift", detector="ks", metric="p_value", alarm=False) for i in range(100, 1001, 100)]
+    rows += [row(500, "episode", detector="ks", metric="delay", value=float("nan"), event="missed")]
+    rows += [row(1000, "segment", calibrator=NAME, metric="accuracy", n=1000)]
+    table = pa.Table.from_pylist(rows, schema=arrow_schema(STREAM, STREAM_VERSION))
+    pq.write_table(table, tmp_path / "stream.parquet")
+    plan = {"name": "my <stream>", "grid": {"stream": {"label_delay": 3, "rollback": None}}, "provenance": {}}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    return tmp_path
+
+
+def test_a_page_is_one_file_that_fetches_nothing(folder):
+    path = write_stream_page(read_stream(folder))
+    text = path.read_text(encoding="utf-8")
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
+    assert path.name == "monitor.html"
+    assert "<title>my &lt;stream&gt; · testbed</title>" in text
+    assert "alert(1)</script>" not in text
+    assert data["rolling"][0]["calibrator"] == NAME
+    assert not re.search(r'(src|href)="(https?:)?//', text)
+
+
+def test_a_long_stream_is_thinned_evenly_and_its_events_are_not(folder, monkeypatch):
+    monkeypatch.setattr(stream, "MOST_POINTS", 100)
+    data = stream_payload(read_stream(folder))
+    assert [r["step"] for r in data["rolling"]] == list(range(10, 1001, 10))
+    assert len(data["drift"]) == 10 and len(data["events"]) == 1
+    assert "value" not in data["events"][0]
+    json.dumps(data, allow_nan=False)
+
+
+def test_segments_know_where_drift_is():
+    titles = ["clean", "clean, 40% wrong labels", "fog s3 mixed into clean", "clean mixed into fog s3", "clean, dark"]
+    rows = [row(10 * (i + 1), "segment", segment=i, condition=title) for i, title in enumerate(titles)]
+    assert [s["drifted"] for s in segments(rows)] == [False, False, True, True, True]
+    assert [(s["first"], s["last"]) for s in segments(rows)] == [(10 * i, 10 * i + 10) for i in range(5)]
+
+
+def test_a_folder_without_a_stream_says_how_to_make_one(tmp_path):
+    with pytest.raises(UsageError, match="testbed monitor STREAM"):
+        read_stream(tmp_path)
