@@ -23,6 +23,7 @@ def all_checks(resolved: Resolved) -> Iterator[tuple[Where, str]]:
     yield from missing_splits(resolved)
     yield from circular_victims(resolved)
     yield from missing_mates(resolved)
+    yield from missing_baseline(resolved)
     yield from missing_ood(resolved)
     yield from across.problems(resolved)
     yield from idle_filters(resolved)
@@ -81,6 +82,17 @@ def missing_mates(resolved: Resolved) -> Iterator[tuple[Where, str]]:
         elif not other and (len(resolved.grid.train_seeds) < 2 or any(m.train is None for m in resolved.models)):
             says = "compares two training runs: give trained models at least two `train_seeds`, or `against: MODEL`"
             yield ("metrics", i), f"{name!r} {says}"
+
+
+def missing_baseline(resolved: Resolved) -> Iterator[tuple[Where, str]]:
+    """`compare` names a calibrator of the grid, which has others to compare with it and a split to learn sets from."""
+    name, known = resolved.grid.compare, [c.name for c in resolved.calibrators]
+    if name is None:
+        return
+    if name not in known:
+        yield ("compare",), f"no calibrator {name!r} in this grid; {nearest(name, known)}"
+    elif len(known) < 2:
+        yield ("compare",), f"compares every calibrator with {name!r}, and the grid has no other"
 
 
 def missing_ood(resolved: Resolved) -> Iterator[tuple[Where, str]]:

@@ -25,7 +25,7 @@ VERSIONS: Final[Mapping[str, int]] = {
     "forward": 1, "worst": 1, "calibrate": 1, "bank": 2, "detect": 2, "score": 1, "score_ood": 1, "audit": 1,
     "samples": 2, "score_transfer": 1, "bank_network": 1, "detect_network": 1, "detect_worst": 1, "replay": 1,
     "score_pooled": 1, "score_failures": 1, "over_seeds": 1,
-    "score_groups": 1, "aggregate": 1,
+    "score_groups": 1, "aggregate": 1, "recalibrated": 1,
 }  # fmt: skip
 
 

@@ -236,6 +236,7 @@ class Grid(_Strict):
     ] = [Calibrator(use="none")]
     detectors: Annotated[list[Annotated[Detector, BeforeValidator(_use)]], BeforeValidator(_listed)] = []
     ood: Annotated[list[Annotated[Ood, BeforeValidator(_use)]], BeforeValidator(_listed)] = []
+    compare: str | None = None
     slices: Annotated[list[Literal["class", "group"]], BeforeValidator(_listed)] = []
     full_spectrum: bool | Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)] = False
     metrics: Refs = [Use(use=name) for name in ("accuracy", "ece", "nll", "brier")]

@@ -63,11 +63,13 @@ class Plan:
     notes: tuple[str, ...] = ()
     keep: str = "outputs"
     file: str = ""
+    comparisons: tuple[Sample, ...] = ()
 
     @property
     def wanted(self) -> tuple[str, ...]:
         """The jobs whose results are the result: all others run only if one of these needs them."""
-        return tuple(dict.fromkeys([*(c.digest for c in self.cells), *(s.digest for s in self.samples)]))
+        found = [*(c.digest for c in self.cells), *(s.digest for s in (*self.samples, *self.comparisons))]
+        return tuple(dict.fromkeys(found))
 
     def cost(self, digests: Sequence[str] | None = None) -> Counter[str]:
         """Summed expected evaluations and bytes of these jobs (default: all)."""

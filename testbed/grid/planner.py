@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from testbed.grid import pooled_jobs, transfer
+from testbed.grid import pooled_jobs, recalibration, transfer
 from testbed.grid.across import Across
 from testbed.grid.attacked import Side, attacked_set
 from testbed.grid.black_boxes import check_budgets, external_notes, standing_flags
@@ -55,6 +55,7 @@ def make_plan(resolved: Resolved) -> Plan:
         resolved.notes,
         grid.keep,
         resolved.file,
+        tuple(planner.comparisons),
     )
     return replace(planned, notes=(*planned.notes, *external_notes(resolved, planned)))
 
@@ -68,6 +69,7 @@ class Planner:
         self.cells: list[Cell] = []
         self.samples: list[Sample] = []
         self.previews: list[Preview] = []
+        self.comparisons: list[Sample] = []
         self.by_needs: dict[str, list[Bound]] = {}
         for metric in resolved.metrics:
             self.by_needs.setdefault(metric.plugin.facts["needs"], []).append(metric)
@@ -232,6 +234,7 @@ class ModelPlan:
         target: SetRef | None = None,
     ) -> None:
         """The cells of the metrics of probabilities; `target` are the examples, None where picked from several sets."""
+        recalibration.compare(self, row, outputs, calibrators, label)
         metrics = [*self.planner.by_needs.get("probs", []), *self.planner.by_needs.get("confidence", [])]
         for calibrator in calibrators:
             full = {**row, "calibrator": calibrator.name, "fit": calibrator.fitted_on}

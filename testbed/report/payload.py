@@ -21,10 +21,12 @@ from testbed.report.load import Run, condition_label
 from testbed.report.reliability import reliability
 from testbed.report.scores import score_charts
 from testbed.report.table import ood_label
-from testbed.types import RESULTS
+from testbed.types import REGRESSIONS, RESULTS
 
 #: Pairs of images a (model, condition), and in the whole page: a page must stay small enough to mail.
 MOST_A_CONDITION, MOST_IMAGES = 8, 480
+#: Changes by calibrators in the page; all are in regressions.parquet.
+MOST_REGRESSIONS = 3000
 
 
 def payload(run: Run, live: bool = False) -> dict[str, Any]:
@@ -36,6 +38,7 @@ def payload(run: Run, live: bool = False) -> dict[str, Any]:
         "rows": columns([{**row, **labels(row)} for row in run.rows], (*RESULTS, "label", "over", "family")),
         "reliability": reliability(run),
         "scores": {"charts": charts, "left_out": left_out},
+        "regressions": regressions(run),
         "images": images(run.folder / "images"),
         "jobs": dict(Counter(row["status"] for row in run.select("SELECT status FROM jobs"))),
         "progress": progress(run.folder / "events.jsonl"),
@@ -44,6 +47,15 @@ def payload(run: Run, live: bool = False) -> dict[str, Any]:
         "provenance": dict(run.plan.get("provenance") or {}),
         "specs": specs(),
     }
+
+
+def regressions(run: Run) -> dict[str, Any]:
+    """What calibrators changed, as the page shows it: whole sets, and of their parts what changed significantly."""
+    found = run.select(
+        "SELECT * FROM regressions WHERE part = 'all' OR verdict != 'unclear' ORDER BY silent DESC, p_holm"
+    )
+    shown = [{**row, "label": condition_label(row)} for row in found[:MOST_REGRESSIONS]]
+    return {"rows": columns(shown, (*REGRESSIONS, "label")), "left_out": len(found) - len(shown)}
 
 
 def labels(row: Mapping[str, Any]) -> dict[str, Any]:

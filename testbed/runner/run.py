@@ -24,6 +24,7 @@ from testbed.runner import driver, rows
 from testbed.runner.events import Event, Listener, silent
 from testbed.runner.operations import reads
 from testbed.runner.outcome import Halted, Interrupted, Outcome
+from testbed.runner.regressions import write_regressions
 from testbed.runner.worker import Setting
 from testbed.store import Store, default_url
 from testbed.types import Job
@@ -172,6 +173,7 @@ def write_folder(plan: Plan, store: Store, folder: Path, outcome: Outcome, page:
     rows.replace(folder / "jobs.parquet", lambda path: pq.write_table(outcome.table(), path))
     table = rows.write_results(plan, store, folder, outcome.errors())
     rows.write_samples(plan, store, folder)
+    write_regressions(plan, store, folder)
     rows.write_images(plan, store, folder)
     if page:
         from testbed.report.load import read_run

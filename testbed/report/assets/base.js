@@ -3,14 +3,15 @@
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 
-const ROWS = (() => {
-  const { length, columns } = DATA.rows;
+function unpack({ length, columns }) {
   const rows = Array.from({ length }, () => ({}));
   for (const [name, { values, codes }] of Object.entries(columns)) {
     for (let i = 0; i < length; i++) rows[i][name] = codes ? values[codes[i]] : values[i];
   }
   return rows;
-})();
+}
+
+const ROWS = unpack(DATA.rows);
 
 // An element: texts become text nodes, so nothing in the data can become markup.
 function h(tag, properties, ...children) {

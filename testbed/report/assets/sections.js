@@ -11,15 +11,18 @@ function overview(rows) {
   const quality = rows.filter((row) => !detection(row) && row.metric !== "audit");
   if (!quality.length) return null;
   const metrics = metricsOf(quality);
+  const parts = distinct(quality.map((row) => row.group ?? null));
   return section("overview", "Overview", "Model and calibrator down, condition across. The stronger the shade, the larger the value. Click a number for its digest and the command that does it again.", (state, redraw) => {
     const metric = state.metric ?? prefer(metrics, ...FIRST_METRICS);
-    const shown = quality.filter((row) => row.metric === metric);
+    const part = state.part ?? null;
+    const shown = quality.filter((row) => row.metric === metric && (row.group ?? null) === part);
     const conventions = distinct(shown.map((row) => row.convention).filter(present));
     const convention = conventions.includes(state.convention) ? state.convention : conventions[0];
     const kept = conventions.length > 1 ? shown.filter((row) => row.convention === convention) : shown;
     const sizes = distinct(kept.map((row) => row.n).filter(present)).sort((a, b) => a - b);
     return [
       h("div", { class: "controls" }, choice("metric", metrics, metric, (value) => redraw({ metric: value })),
+        parts.length > 1 ? choice("examples", parts.map((name) => [name, name ?? "all"]), part, (value) => redraw({ part: value })) : null,
         conventions.length > 1 ? choice("convention", conventions, convention, (value) => redraw({ convention: value })) : null,
         h("span", { class: "count" }, `n = ${sizes.length > 1 ? `${sizes[0]} to ${sizes.at(-1)}` : text(sizes[0])}${convention ? `, ${convention}` : ""}`)),
       heatTable(kept, stubOf(kept, ...QUALITY_STUB), (row) => row.label, conditionOrder(kept)),
@@ -28,7 +31,7 @@ function overview(rows) {
 }
 
 function curves(rows) {
-  const quality = rows.filter((row) => !detection(row) && row.metric !== "audit");
+  const quality = rows.filter((row) => !detection(row) && row.metric !== "audit" && !present(row.group));
   if (!families(quality).length) return null;
   const [models, calibrators, metrics] = ["model", "calibrator", "metric"].map((name) => distinct(quality.map((row) => row[name])));
   return section("curves", "Against severity and eps", "Bands are confidence intervals; 0 is clean data; a cross marks a failed cell.", (state, redraw) => {
@@ -51,6 +54,37 @@ function curves(rows) {
   });
 }
 
+const CHANGES = unpack(DATA.regressions.rows);
+
+// What each calibrator changed against the grid's `compare`: first what got worse although the average did not.
+function regressions(dataset) {
+  const found = CHANGES.filter((row) => row.dataset === dataset);
+  if (!found.length) return null;
+  const base = found[0].before_calibrator;
+  const left = DATA.regressions.left_out;
+  const words = `What recalibration changed against ${base}, on the same examples, with paired intervals and p-values corrected over the whole run (Holm). Silent: a class or group that got worse although its whole set did not, or a condition that got worse although the mean over conditions did not.${left ? ` ${left} more rows are in regressions.parquet.` : ""}`;
+  return section("regressions", "Silent regressions", words, (state, redraw) => {
+    const show = state.show ?? "silent";
+    const options = [["silent", "silent regressions"], ["worse", "all that got worse"], ["all", "whole sets"]];
+    const keep = { silent: (row) => row.silent, worse: (row) => row.verdict === "worse", all: (row) => row.part === "all" }[show];
+    const [calibrators, models] = [distinct(found.map((row) => row.calibrator)), distinct(found.map((row) => row.model))];
+    const mine = found.filter((row) => keep(row) && (!present(state.calibrator) || row.calibrator === state.calibrator) && (!present(state.model) || row.model === state.model));
+    const flips = (row) => (row.lost + row.gained + row.moved ? `${row.lost} lost, ${row.gained} gained, ${row.moved} moved` : "none");
+    const cells = (row) => [row.model, row.label, row.calibrator, row.part, row.metric, row.n, spell(row.before), spell(row.after), `${row.change > 0 ? "+" : ""}${spell(row.change)} [${spell(row.low)}, ${spell(row.high)}]`,
+      present(row.p_holm) ? row.p_holm.toPrecision(2) : "–", row.verdict === "unclear" ? "" : row.verdict, present(row.lost) ? flips(row) : ""];
+    const heads = ["model", "condition", "calibrator", "part", "metric", "n", "before", "after", "change", "p", "", "changed predictions"];
+    return [
+      h("div", { class: "controls" }, choice("show", options, show, (value) => redraw({ show: value })),
+        models.length > 1 ? choice("model", [[null, "all"], ...models.map((name) => [name, name])], state.model ?? null, (value) => redraw({ model: value })) : null,
+        calibrators.length > 1 ? choice("calibrator", [[null, "all"], ...calibrators.map((name) => [name, name])], state.calibrator ?? null, (value) => redraw({ calibrator: value })) : null,
+        h("span", { class: "count" }, `${mine.length} rows`)),
+      mine.length ? h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, heads.map((name) => h("th", { scope: "col" }, name)))),
+        h("tbody", {}, mine.slice(0, 200).map((row) => h("tr", {}, cells(row).map((cell) => h("td", {}, String(cell)))))))) : h("p", { class: "note" }, "None."),
+      mine.length > 200 ? h("p", { class: "note" }, `The first 200 of ${mine.length}, silent ones and small p-values first.`) : null,
+    ].filter(Boolean);
+  });
+}
+
 function reliabilityDiagrams(rows, dataset) {
   const entries = DATA.reliability.filter((entry) => entry.dataset === dataset);
   if (!entries.length) return null;
@@ -66,7 +100,7 @@ function reliabilityDiagrams(rows, dataset) {
     return [
       h("div", { class: "controls" }, choice("model", models, model, (value) => redraw({ model: value })), choice("condition", conditions, condition, (value) => redraw({ condition: value }))),
       h("div", { class: "cards" }, own.filter((entry) => entry.condition === condition).sort((a, b) => place(a) - place(b)).map((entry) => {
-        const ece = rows.find((row) => row.metric === "ece" && row.model === model && row.label === condition && row.calibrator === entry.calibrator && row.train_seed === entry.train_seed);
+        const ece = rows.find((row) => row.metric === "ece" && !present(row.group) && row.model === model && row.label === condition && row.calibrator === entry.calibrator && row.train_seed === entry.train_seed);
         const values = entry.bins.map((bin) => ({ ...bin, tip: `${bin.n} examples: confidence ${spell(bin.confidence)}, accuracy ${spell(bin.accuracy)} [${spell(bin.low)}, ${spell(bin.high)}]` }));
         return card(entry.calibrator, `${condition}, n = ${entry.n}${ece && !failed(ece) ? `, ECE ${spell(ece.value)} ${interval(ece)}` : ""}`, "reliability", values);
       })),

@@ -27,6 +27,7 @@ HOME: Final[Mapping[str, str]] = {
     "score": "scores", "score_ood": "scores", "samples": "scores", "score_transfer": "transfer",
     "replay": "streams",
     "score_groups": "aggregates", "aggregate": "aggregates",
+    "recalibrated": "regressions",
 }  # fmt: skip
 
 
