@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,6 +29,9 @@ def reproduce(
     override: Annotated[
         list[str] | None, typer.Option("--override", "-o", help="Set a value of grid.yaml; printed as a deviation.")
     ] = None,
+    plan_only: Annotated[
+        bool, typer.Option("--plan", help="Say what is left to do and how long it takes here; run nothing.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<key>, with -quick in quick mode.")] = None,
     store: Annotated[str | None, typer.Option(help="Folder or fsspec URL of artifacts.")] = None,
     executor: Annotated[str, typer.Option(help="ray, serial, or auto.")] = "auto",
@@ -44,6 +48,10 @@ def reproduce(
 
     table = open_table(key)
     given = [*(table.quick if quick else ()), *(override or ())]
+    if plan_only:
+        for line in _plan(table, quick, given, store):
+            typer.echo(line)
+        return
     folder = out or Path("runs") / (table.key + ("-quick" if quick else ""))
     runs = {name: _run(table, name, given, folder, store, executor) for name in table.runs(quick)}
     rows = compare(table, runs, quick=quick, store=store)
@@ -58,6 +66,38 @@ def reproduce(
         raise EnvironmentProblem(f"{table.key}: no figure could be had; {reason}")
     if not passed(rows):
         raise typer.Exit(1)
+
+
+def _plan(table: Table, quick: bool, overrides: Sequence[str], store: str | None) -> Iterator[str]:
+    """What is left of each grid, and the CPU minutes on this machine: those measured, scaled by a probe."""
+    from testbed.errors import TestbedError
+    from testbed.grid.planner import plan
+    from testbed.grid.summary import overview
+    from testbed.papers.needs import minutes
+    from testbed.papers.probe import expected, milliseconds
+    from testbed.runner.needed import needed
+    from testbed.runner.operations import reads
+    from testbed.store import Store, default_url
+
+    keeper, todo, whole = Store(store or default_url()), Counter[str](), Counter[str]()
+    for name in table.runs(quick):
+        try:
+            planned = plan(table.grid(name), [] if name else list(overrides))
+        except TestbedError as problem:
+            yield f"{table.grid(name).name}: cannot be run here: {str(problem).splitlines()[0]}"
+            continue
+        run = list(needed(planned.jobs, planned.wanted, keeper, reads).run)
+        yield from overview(planned, run)
+        if not name:
+            todo, whole = planned.cost(run), planned.cost()
+    known = table.needs.quick_cpu_minutes if quick else table.needs.cpu_minutes
+    if known is None:
+        yield "CPU minutes of the run: unmeasured"
+        return
+    probe = milliseconds()
+    here, left = expected(known, probe, todo, whole)
+    yield f"CPU minutes on an empty store: {minutes(known)} where measured ({table.needs.measured_on or 'not said'})"
+    yield f"on this machine about {minutes(here)}, about {minutes(left)} left (probe {probe:.1f} ms, one thread)"
 
 
 def _run(

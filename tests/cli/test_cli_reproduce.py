@@ -102,6 +102,19 @@ def test_an_override_is_a_deviation_and_the_papers_layout(testbed_command, table
     assert re.search(r"^\| r +\| \d+\.\d\d \|$", ended.out, re.MULTILINE)
 
 
+def test_the_plan_scales_the_measured_minutes_by_a_probe(testbed_command, table, tmp_path) -> None:
+    """Before a run all is left to do, after it nothing; a table that nobody timed says so."""
+    folder = table({"ours": ACCURACY, "unit": "percent"}, grid=GRID.replace("epochs: 2", "epochs: 1"))
+    where = ["--store", tmp_path / "store"]
+    assert "unmeasured" in testbed_command("reproduce", folder, "--plan", *where).out
+    (folder / "needs.yaml").write_text("cpu_minutes: 30\nmeasured_on: a slow one\n")
+    before = testbed_command("reproduce", folder, "--plan", *where)
+    said = re.search(r"machine about ([\d.]+), about ([\d.]+) left", before.out)
+    assert before.code == 0 and "30 where measured (a slow one)" in before.out and said[1] == said[2]
+    testbed_command("reproduce", folder, "--executor", "serial", "--out", tmp_path / "run", *where)
+    assert "about 0.0 left" in testbed_command("reproduce", folder, "--plan", *where).out
+
+
 def test_a_grid_of_users_that_cannot_be_run_is_not_attempted(testbed_command, table, tmp_path) -> None:
     """`rows@full` reads the run of full.yaml; where its weights are absent, that is said and the rest goes on."""
     full = ACCURACY.replace("rows:", "rows@full:")
