@@ -14,8 +14,9 @@ import importlib
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -100,7 +101,9 @@ def guarded(command: Callable[[], Any]) -> int:
     0
     """
     try:
-        command()
+        with warnings.catch_warnings():
+            warnings.showwarning = one_line
+            command()
         return 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -117,6 +120,19 @@ def guarded(command: Callable[[], Any]) -> int:
         say(f"internal error: {type(error).__name__}: {error}")
         say(f"This is a defect of testbed; the traceback is in {keep_traceback()}")
         return 1
+
+
+def one_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning in one line; where it comes from is said only of other packages' ones."""
+    place = "" if category.__module__.startswith("testbed") else f" ({category.__name__}, {filename}:{lineno})"
+    say(f"warning: {message}{place}")
 
 
 def say(message: str) -> None:

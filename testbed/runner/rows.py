@@ -7,7 +7,8 @@ a row with status and error, and without a value.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +17,36 @@ import numpy as np
 from testbed.errors import CorruptArtifact
 from testbed.grid.plan import Cell, Plan, Preview
 from testbed.runner.operations.access import lottery
-from testbed.store import Store
+from testbed.store import Manifest, Store
 from testbed.types import RESULTS, RESULTS_VERSION, SAMPLES, SAMPLES_VERSION, arrow_schema
 
 STRIP = 8
 
 
-def results(plan: Plan, store: Store, errors: Mapping[str, str] | None = None) -> Any:
+@dataclass
+class Scores:
+    """Score artifacts by digest, read from the store once each: their manifests and their rows."""
+
+    manifests: dict[str, Manifest] = field(default_factory=dict)
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def read(self, digests: Iterable[str], store: Store) -> None:
+        """Read those that are there and were not read before."""
+        fresh = store.manifests(d for d in digests if d not in self.manifests)
+        self.manifests |= fresh
+        self.tables |= {d: store.table(d, "rows").to_pylist() for d, m in fresh.items() if "rows" in m.blobs}
+
+
+def results(plan: Plan, store: Store, errors: Mapping[str, str] | None = None, scores: Scores | None = None) -> Any:
     """All cells as a pyarrow table (`testbed.types.RESULTS`); `errors` says why a digest is not there.
 
-    A cell whose job has simply not been run yet has the status "missing".
+    A cell whose job has simply not been run yet has the status "missing". What `scores` holds is not read again.
     """
     import pyarrow as pa
 
-    errors = errors or {}
-    digests = dict.fromkeys(cell.digest for cell in plan.cells)
-    there = store.manifests(digests)
-    tables = {d: store.table(d, "rows").to_pylist() for d in digests if d in there and "rows" in there[d].blobs}
-    audits = audit_flags(plan, there)
+    errors, scores = errors or {}, scores or Scores()
+    scores.read(dict.fromkeys(cell.digest for cell in plan.cells), store)
+    tables, audits = scores.tables, audit_flags(plan, scores.manifests)
     columns: dict[str, list[Any]] = {name: [] for name in RESULTS}
     for cell in plan.cells:
         for row in cell_rows(
@@ -91,11 +104,13 @@ def audit_flags(plan: Plan, there: Mapping[str, Any]) -> dict[tuple[Any, ...], s
     return {key: f"audit:fail({', '.join(sorted(names))})" if names else "audit:pass" for key, names in failed.items()}
 
 
-def write_results(plan: Plan, store: Store, folder: Path, errors: Mapping[str, str]) -> Any:
+def write_results(
+    plan: Plan, store: Store, folder: Path, errors: Mapping[str, str], scores: Scores | None = None
+) -> Any:
     """Write results.parquet and return the table."""
     import pyarrow.parquet as pq
 
-    table = results(plan, store, errors)
+    table = results(plan, store, errors, scores)
     replace(folder / "results.parquet", lambda path: pq.write_table(table, path, compression="zstd"))
     return table
 

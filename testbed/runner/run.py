@@ -31,7 +31,7 @@ from testbed.types import Job
 
 OPERATION = "testbed.runner.operations:perform"
 #: While a run goes on, results.parquet is refreshed this often, and never for more than this share of the time.
-REFRESH_SECONDS, REFRESH_SHARE = 10.0, 0.01
+REFRESH_SECONDS, REFRESH_SHARE = 5.0, 0.02
 #: `auto` takes Ray from this much expected work on: example evaluations, a gradient counted as three.
 RAY_FROM = 1_000_000
 
@@ -184,10 +184,11 @@ def write_folder(plan: Plan, store: Store, folder: Path, outcome: Outcome, page:
 
 
 class _Watch:
-    """Passes events on, keeps them in events.jsonl, and refreshes results.parquet every few seconds."""
+    """Passes events on, keeps them in events.jsonl, and refreshes results.parquet with what is there."""
 
     def __init__(self, plan: Plan, store: Store, folder: Path, listener: Listener) -> None:
         self.plan, self.store, self.folder, self.listener = plan, store, folder, listener
+        self.scores = rows.Scores()
         self.due = time.monotonic() + REFRESH_SECONDS
 
     def __call__(self, event: Event) -> None:
@@ -197,6 +198,6 @@ class _Watch:
         begin = time.monotonic()
         if event.name == "finished" and begin > self.due:
             with suppress(OSError):  # the page is then refreshed later; the run itself goes on
-                rows.write_results(self.plan, self.store, self.folder, {})
+                rows.write_results(self.plan, self.store, self.folder, {}, self.scores)
             end = time.monotonic()
             self.due = end + max(REFRESH_SECONDS, (end - begin) / REFRESH_SHARE)

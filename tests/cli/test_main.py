@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
 from testbed import cli
+from testbed.detection.base import FitWarning
 from testbed.errors import EnvironmentProblem, Problem, UsageError
 
 
@@ -55,6 +57,17 @@ def test_problems_of_a_grid_start_with_their_place(capsys) -> None:
     ]
     assert cli.guarded(fail(UsageError(problems))) == 2
     assert capsys.readouterr().err == "g.yaml:2:1  nam: unknown key\ng.yaml:14:7  conditions[1].epss: unknown key\n"
+
+
+def test_a_warning_is_one_line_and_says_its_place_if_it_is_anothers(capsys) -> None:
+    def warn() -> None:
+        warnings.warn("singular covariance", FitWarning, stacklevel=1)
+        warnings.warn("odd", RuntimeWarning, stacklevel=1)
+
+    assert cli.guarded(warn) == 0
+    own, other = capsys.readouterr().err.splitlines()
+    assert own == "warning: singular covariance"
+    assert other.startswith("warning: odd (RuntimeWarning, ") and "test_main.py" in other
 
 
 def test_ctrl_c_is_130(capsys) -> None:
