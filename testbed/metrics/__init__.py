@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from testbed.metrics.comparison import holm as holm
     from testbed.metrics.comparison import mcnemar as mcnemar
     from testbed.metrics.comparison import silent_regressions as silent_regressions
+    from testbed.metrics.conditional import marginal_ece as marginal_ece
+    from testbed.metrics.conditional import top_label_ece as top_label_ece
     from testbed.metrics.cumulative import ks_error as ks_error
     from testbed.metrics.cumulative import ks_test as ks_test
     from testbed.metrics.cumulative import kuiper_error as kuiper_error
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from testbed.metrics.scores import wilson as wilson
     from testbed.metrics.selection import pareto as pareto
     from testbed.metrics.selection import probability_best as probability_best
+    from testbed.metrics.selective import coverage_at_risk as coverage_at_risk
     from testbed.metrics.sets import coverage as coverage
     from testbed.metrics.sets import coverage_by_size as coverage_by_size
     from testbed.metrics.sets import set_size as set_size
@@ -76,6 +79,8 @@ _HOMES = {
     "estimate": ("Estimate",),
     "calibration_error": ("ece", "mce", "adaptive_ece", "classwise_ece"),
     "debiased": ("debiased_ece",),
+    "conditional": ("marginal_ece", "top_label_ece"),
+    "selective": ("coverage_at_risk",),
     "smooth": ("smooth_ece",),
     "cumulative": ("ks_error", "ks_test", "kuiper_error", "kuiper_test", "spiegelhalter"),
     "kernels": ("canonical_ece", "skce", "skce_test"),

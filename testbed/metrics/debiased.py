@@ -39,7 +39,7 @@ def debiased_ece(p: Any, y: Any, bins: int = 15, norm: Norm = "l2", mass: Mass =
     counts = np.bincount(index)
     kept = counts > 0
     confidence, right = (np.bincount(index, v)[kept][None] for v in (values, hits))
-    return float(_corrected(counts[kept][None], confidence, right, norm)[0])
+    return float(corrected(counts[kept][None], confidence, right, norm)[0])
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,21 @@ class DebiasedEce(ProbabilityMetric):
             f"{self.norm} debiased, {self.bins} bins of equal {'mass' if self.mass == 'equal' else 'width'}, top label"
         )
         value = debiased_ece(probs, labels, self.bins, self.norm, self.mass)
-        return Measured(value, _corrected(counts, confidence, right, self.norm), name)
+        return Measured(value, corrected(counts, confidence, right, self.norm), name)
 
 
 def _bins(values: Float64, bins: int, mass: Mass) -> Any:
     return binning.equal_mass(values, bins) if mass == "equal" else binning.equal_width(values, bins, "kumar")
 
 
-def _corrected(counts: Array, confidence: Array, right: Array, norm: Norm) -> Float64:
-    """The corrected error of each row of bin sums `[r, b]`."""
+def corrected(counts: Array, confidence: Array, right: Array, norm: Norm, debias: bool = True) -> Float64:
+    """The corrected error of each row of bin sums `[r, b]`; the plug-in l2 error without `debias`."""
     n = np.maximum(counts, 1)
     share = counts / counts.sum(axis=1, keepdims=True)
     c, a = confidence / n, right / n
     spread = a * (1 - a)
     if norm == "l2":
-        excess = np.where(counts > 1, spread / np.maximum(counts - 1, 1), 0.0)
+        excess = np.where(counts > 1, spread / np.maximum(counts - 1, 1), 0.0) if debias else np.zeros_like(spread)
         return np.asarray(np.sqrt(np.maximum(0.0, (share * ((c - a) ** 2 - excess)).sum(axis=1))))
     plain = np.abs(c - a)
     folded = folded_normal_mean(c - a, np.sqrt(spread / n))

@@ -33,7 +33,7 @@ def skce(p: Any, y: Any, nu: float | None = None) -> float:
     >>> skce([[0.5, 0.5], [0.5, 0.5]], [0, 1], nu=1.0)
     -0.5
     """
-    terms = _terms(*probabilities(p, y, "skce"), nu)
+    terms = skce_terms(*probabilities(p, y, "skce"), nu)
     n = len(terms)
     return float(terms.sum() / (n * (n - 1)))
 
@@ -45,7 +45,7 @@ def skce_test(p: Any, y: Any, nu: float | None = None, signs: int = 500, seed: i
     >>> skce_test([[0.1, 0.9]] * 50, rng.integers(0, 2, 50)).p_value < 0.05
     True
     """
-    terms = _terms(*probabilities(p, y, "skce_test"), nu)
+    terms = skce_terms(*probabilities(p, y, "skce_test"), nu)
     n = len(terms)
     value = float(terms.sum() / (n * (n - 1)))
     flips = np.random.default_rng(seed).choice([-1.0, 1.0], size=(signs, n))
@@ -77,7 +77,7 @@ def _check_size(n: int, metric: str) -> None:
         )
 
 
-def _terms(p: Float64, y: Ints, nu: float | None) -> Float64:
+def skce_terms(p: Float64, y: Ints, nu: float | None) -> Float64:
     """The symmetric matrix of SKCE's terms, 0 on the diagonal, float64 `[n, n]`."""
     _check_size(len(p), "skce")
     distance = np.zeros((len(p), len(p)))

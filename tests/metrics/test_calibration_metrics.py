@@ -129,7 +129,9 @@ def test_every_metric_takes_any_number_of_classes(name: str, k: int) -> None:
     found = [estimate] if isinstance(estimate, metrics.Estimate) else estimate
     for one in found:
         assert np.isfinite(one.value)
-        assert one.low <= one.value <= one.high
+        assert one.low <= one.value <= one.high or (
+            np.isnan(one.low) and ("p-value" in one.convention or "no interval" in one.convention)
+        )
         assert one.convention
         assert one.n == 60
 
@@ -149,7 +151,20 @@ def test_order_of_examples_does_not_change_a_value(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["ece", "mce", "adaptive_ece", "classwise_ece", "nll", "brier", "rbs", "ks_error", "kuiper_error"]
+    "name",
+    [
+        "ece",
+        "mce",
+        "adaptive_ece",
+        "classwise_ece",
+        "nll",
+        "brier",
+        "rbs",
+        "ks_error",
+        "kuiper_error",
+        "top_label_ece",
+        "marginal_ece",
+    ],
 )
 def test_replicates_are_the_metric_of_the_resample(name: str) -> None:
     p, y = sample(50)
@@ -160,7 +175,11 @@ def test_replicates_are_the_metric_of_the_resample(name: str) -> None:
     direct = draws.replicate(lambda rows: function(p[rows], y[rows]))
 
     assert found.value == pytest.approx(function(p, y))
-    if name != "adaptive_ece":  # its bins are held fixed, those of a resample are its own
+    if name not in (
+        "adaptive_ece",
+        "top_label_ece",
+        "marginal_ece",
+    ):  # their bins are held fixed, those of a resample are its own
         assert np.allclose(found.replicates, direct, atol=1e-12)
 
 
@@ -307,3 +326,72 @@ def test_wilson_is_statsmodels_formula(right: int, n: int) -> None:
     expected = binomtest(right, n).proportion_ci(0.95, "wilson")
 
     assert metrics.wilson(right, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_top_label_errors_of_classes_cannot_cancel() -> None:
+    p = np.tile([[0.8, 0.2], [0.2, 0.8]], (500, 1))
+    right = np.concatenate([np.full(500, True), np.arange(500) % 5 < 3])
+    rows = np.concatenate([np.arange(0, 1000, 2), np.arange(1, 1000, 2)])
+    y = np.where(right, p[rows].argmax(axis=1), 1 - p[rows].argmax(axis=1))
+
+    assert metrics.ece(p[rows], y) == pytest.approx(0.0, abs=1e-12)
+    assert metrics.top_label_ece(p[rows], y) == pytest.approx(0.2)
+
+
+def test_marginal_error_of_one_bin_by_hand() -> None:
+    p, y = sample(200, 3)
+    gaps = [p[:, k].mean() - (y == k).mean() for k in range(3)]
+    spread = [(y == k).mean() * (1 - (y == k).mean()) / 199 for k in range(3)]
+
+    assert metrics.marginal_ece(p, y, 1, debias=False) == pytest.approx(np.sqrt(np.mean(np.square(gaps))))
+    expected = np.sqrt(np.mean([max(0.0, g * g - s) for g, s in zip(gaps, spread)]))
+    assert metrics.marginal_ece(p, y, 1) == pytest.approx(expected)
+
+
+def test_skce_interval_covers_the_error_of_the_population() -> None:
+    big = plugins.read("metric", "skce").build(nu=1.0, limit=5000)
+    truth = np.mean(
+        [big(*sample(4000, sharpness=2.0, seed=s), draws=metrics.Draws(0, 4000, 1)).value for s in (1, 2, 3)]
+    )
+    small = plugins.read("metric", "skce").build(nu=1.0)
+    found = [small(*sample(200, seed=s), draws=metrics.Draws(0, 200, 1)) for s in range(60)]
+
+    assert np.mean([one.low <= truth <= one.high for one in found]) > 0.85
+
+
+def test_a_large_set_is_cut_and_the_convention_says_so() -> None:
+    p, y = sample(3000)
+
+    for name in ("skce", "skce_p", "canonical_ece"):
+        one = plugins.read("metric", name).build(limit=100)(p, y, draws=metrics.Draws(0, 3000, 1))
+        assert one.n == 100
+        assert "100 of 3000 drawn" in one.convention
+
+
+@pytest.mark.parametrize("name", ["ks_p", "kuiper_p", "spiegelhalter_p", "tcal_p", "skce_p"])
+def test_p_values_are_those_of_the_tests(name: str) -> None:
+    p, y = sample(300, sharpness=1.2)
+    function = {"spiegelhalter_p": "spiegelhalter"}.get(name, name.replace("_p", "_test"))
+
+    got = plugins.read("metric", name).build()(p, y, draws=metrics.Draws(0, 300, 1))
+
+    order = np.lexsort((y, *p.T))
+    assert got.value == getattr(metrics, function)(p[order], y[order]).p_value
+
+
+def test_coverage_at_risk_by_brute_force_and_its_replicates() -> None:
+    rng = np.random.default_rng(0)
+    c = np.round(rng.random(60), 1)
+    right = rng.random(60) < 0.5 + c / 2
+    draws = metrics.Draws(0, 60, 15)
+
+    def slow(rows: np.ndarray, risk: float = 0.2) -> float:
+        shares = [(c[rows] >= t).mean() for t in np.unique(c[rows]) if (~right[rows][c[rows] >= t]).mean() <= risk]
+        return max(shares, default=0.0)
+
+    metric = plugins.read("metric", "coverage_at_risk").build(risk=0.2)
+    everything = np.arange(60)
+    assert metrics.coverage_at_risk(c, right, 0.2) == pytest.approx(slow(everything))
+    values = np.array([slow(rows) for rows in draws.indices()])
+    got = metric(c, right, draws=draws)
+    assert (got.low, got.high) == pytest.approx(metrics.bootstrap.bounds(got.value, values))
