@@ -70,18 +70,17 @@ def _second(net: Any, x: Tensor, first: tuple[Tensor, Tensor], eps: float) -> tu
     n, channels = len(x), net.conv1.out_channels
     slope, intercept = (_squares(part, KERNEL, 2, 1) for part in _relaxed(*first))
     rows = net.conv2.weight.flatten(1)
-    v = rows * slope[:, :, None, :]
-    v_low, v_high = (F.relu(side * rows) * intercept[:, :, None, :] for side in (-1, 1))
     inner = torch.eye(channels * KERNEL**2).reshape(-1, channels, KERNEL, KERNEL)
     back = F.conv_transpose2d(inner, net.conv1.weight, stride=2).flatten(1)
-    bias = net.conv1.bias.repeat_interleave(KERNEL**2)
-    pixels = (v.reshape(-1, v.shape[-1]) @ back).reshape(*v.shape[:3], -1)
-    seen = _squares(x, WINDOW, STRIDE, PADDING)[:, :, None, :]
-    inside = _squares(torch.ones_like(x[:1]), WINDOW, STRIDE, PADDING)[:, :, None, :]
-    middle = (pixels * seen).sum(3) + v @ bias + net.conv2.bias
-    radius = eps * (pixels.abs() * inside).sum(3)
+    pixels = (rows * slope[:, :, None, :]) @ back
+    seen = _squares(x, WINDOW, STRIDE, PADDING)[:, :, :, None]
+    inside = _squares(torch.ones_like(x[:1]), WINDOW, STRIDE, PADDING)[:, :, :, None]
+    biases = (slope * net.conv1.bias.repeat_interleave(KERNEL**2)) @ rows.T + net.conv2.bias
+    middle = (pixels @ seen).squeeze(3) + biases
+    radius = eps * (pixels.abs() @ inside).squeeze(3)
+    low = middle - radius - intercept @ F.relu(-rows).T
+    high = middle + radius + intercept @ F.relu(rows).T
     size = (n, -1, x.shape[2] // 4, x.shape[3] // 4)
-    low, high = middle - radius - v_low.sum(3), middle + radius + v_high.sum(3)
     return low.transpose(1, 2).reshape(size), high.transpose(1, 2).reshape(size)
 
 
