@@ -90,12 +90,19 @@ class Cells:
         return found
 
     def groups(self, pick: Pick, apart: Sequence[str] = ()) -> dict[tuple[Any, ...], list[Job]]:
-        """Set -> the score jobs on it, by training seed; columns in `apart` do not tell sets apart."""
+        """Set -> the score jobs on it, by training seed; columns in `apart` do not tell sets apart.
+
+        Rows over several sets or seeds come from jobs of other kinds and are left out: they have no probabilities.
+        """
         dropped = {*apart, *(OF_CONDITION if "condition" in apart else ())}
         found: dict[tuple[Any, ...], dict[str, Job]] = {}
         for row in self.rows(pick):
             key = tuple(None if name in dropped else row.get(name) for name in SETS)
-            found.setdefault(key, {}).setdefault(row["digest"], self.side.job(row["digest"]))
+            job = self.side.job(row["digest"])
+            if job.kind == "score":
+                found.setdefault(key, {})[job.digest] = job
+        if not found:
+            raise DataError(f"no row of the run that meets {_spelled(pick)} has probabilities of its own")
         return {key: list(jobs.values()) for key, jobs in found.items()}
 
     def scored(self, pick: Pick, jobs: Sequence[Job]) -> Scored:
