@@ -232,10 +232,11 @@ def _from_entry_point(kind: str, ref: str, point: EntryPoint, inner: str) -> Plu
         if not facts.get("adapter"):
             raise UsageError(f"{kind} {ref!r}: {point.name!r} is not an adapter, so nothing can follow its colon")
         return typing.cast(Plugin, target.plugin(ref, inner))
-    return Plugin(kind, point.name, point.name, _signature(target), facts, None, lambda: target)
+    return Plugin(kind, point.name, point.name, parameters(target), facts, None, lambda: target)
 
 
-def _signature(target: Any) -> tuple[Parameter, ...]:
+def parameters(target: Any) -> tuple[Parameter, ...]:
+    """The parameters of a dataclass (its fields) or a function (what is keyword-only and not supplied)."""
     hints = typing.get_type_hints(target if isinstance(target, type) else inspect.unwrap(target))
     if dataclasses.is_dataclass(target):
         return tuple(Parameter(f.name, hints[f.name], _field_default(f)) for f in dataclasses.fields(target) if f.init)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+from testbed.data.base import beside
 from testbed.errors import MissingExtra
 from testbed.grid.model import Model
+from testbed.grid.resolved import Bound
 from testbed.plugins import Plugin, installed_version
 
 #: Distribution -> the extra of this project that brings it.
-EXTRAS = {"onnxruntime": "onnx", "timm": "timm", "torchvision": "torchvision", "transformers": "transformers"}
+EXTRAS = {
+    "onnxruntime": "onnx", "timm": "timm", "torchvision": "torchvision", "transformers": "transformers",
+    "robustbench": "robustbench",
+}  # fmt: skip
 
 
 def source_problems(entry: Model, plugin: Plugin) -> Iterator[tuple[str, str]]:
     """(key, message) of everything that does not fit; the key is "" where one is missing."""
     name, source = plugin.name, plugin.facts["weights_from"]
+    if plugin.facts["adapter"]:
+        yield "use", f"{name!r} is a library: name one of its models behind a colon, as in {name}:NAME"
     if entry.train is not None and entry.weights is not None:
         yield "weights", "give either `train` or `weights`, not both"
     if source != "anywhere" and entry.train is not None:
@@ -28,6 +36,17 @@ def source_problems(entry: Model, plugin: Plugin) -> Iterator[tuple[str, str]]:
         yield "weights", f"expected {fitting}{'' if source == 'file' else ' `use: onnx`'}, got {entry.weights!r}"
     if not plugin.facts["gradients"] and entry.feature_layer is not None:
         yield "feature_layer", f"the black box {name!r} has no layers to name"
+
+
+def weight_path(entry: Model, bound: Bound, base: Path) -> Path | None:
+    """The file of a model's weights: the one the grid names, or the one that an installed model brings."""
+    if entry.weights is not None:
+        return beside(base, entry.weights)
+    if entry.train is not None or bound.plugin.source is not None or bound.plugin.facts["adapter"]:
+        return None
+    built = bound.plugin.build(**bound.params)
+    found: Path | None = built.weight_file() if hasattr(built, "weight_file") else None
+    return found
 
 
 def missing_packages(plugin: Plugin) -> MissingExtra | None:

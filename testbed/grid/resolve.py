@@ -16,7 +16,7 @@ from testbed.errors import MissingExtra, Problem, TestbedError, UsageError, near
 from testbed.grid import model as schema
 from testbed.grid.attack_steps import attack_steps
 from testbed.grid.checks import all_checks
-from testbed.grid.model_sources import missing_packages, source_problems
+from testbed.grid.model_sources import missing_packages, source_problems, weight_path
 from testbed.grid.problems import say, schema_problems
 from testbed.grid.reader import Document, Where
 from testbed.grid.resolved import (
@@ -210,14 +210,14 @@ class Resolver:
             self.fail((*where, key) if key else where, message)
         self.packages(where, bound.plugin)
         path = digest = None
-        if entry.weights is not None:
-            from testbed.data.base import beside
-
-            path = beside(self.document.base, entry.weights)
-            try:
-                digest = digest_file(path)
-            except OSError as error:
-                self.fail((*where, "weights"), f"cannot read {str(path)!r}: {error.strerror or error}")
+        try:
+            path = weight_path(entry, bound, self.document.base)
+            digest = digest_file(path) if path is not None else None
+        except OSError as error:
+            self.fail((*where, "weights"), f"cannot read {str(path)!r}: {error.strerror or error}")
+        except MissingExtra as error:
+            self.fail(where, str(error))
+            self.missing += 1
         return ModelEntry(entry.name or _short(entry.use), bound, train, path, digest, entry.feature_layer)
 
     def packages(self, where: Where, plugin: plugins.Plugin) -> None:

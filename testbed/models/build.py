@@ -14,16 +14,25 @@ from testbed.types import Spec
 
 
 def module(
-    plugin: Any, spec: Spec, weights: str | Path | None = None, key_map: Mapping[str, str] | None = None
+    plugin: Any,
+    spec: Spec,
+    weights: str | Path | None = None,
+    key_map: Mapping[str, str] | None = None,
+    bare: bool = False,
 ) -> nn.Module:
     """The torch module of a built model plug-in: a dataclass with `build(spec)`, or a function of the spec.
+
+    bare  the weights come from elsewhere: a plug-in whose `build` fetches some may offer `architecture(spec)` instead
 
     >>> from testbed import plugins
     >>> net = module(plugins.read("model", "small_cnn").build(), Spec("image", (8, 8, 1), classes=10))
     >>> type(net).__name__
     'SmallCnn'
     """
-    built = plugin.build(spec) if hasattr(plugin, "build") else plugin(spec)
+    if bare and hasattr(plugin, "architecture"):
+        built = plugin.architecture(spec)
+    else:
+        built = plugin.build(spec) if hasattr(plugin, "build") else plugin(spec)
     if not isinstance(built, nn.Module):
         raise PluginViolation(f"the model plug-in gave a {type(built).__name__}, expected a torch.nn.Module")
     own = getattr(plugin, "key_map", None)

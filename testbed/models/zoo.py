@@ -15,7 +15,7 @@ from testbed.types import Paper, Spec
 if TYPE_CHECKING:
     from torch import nn
 
-Statistics = Literal["none", "imagenet", "cifar10", "cifar10_63", "half", "mnist"]
+Statistics = Literal["none", "imagenet", "cifar10", "cifar10_63", "half", "inception", "mnist"]
 
 
 @dataclass(frozen=True)

@@ -36,5 +36,5 @@ def read(name: str) -> plugins.Plugin:
     module, _, attribute = RECIPES[known].partition(":")
     target = getattr(importlib.import_module(module), attribute)
     return plugins.Plugin(
-        "recipe", known, known, plugins._signature(target), {"version": target.version}, None, lambda: target
+        "recipe", known, known, plugins.parameters(target), {"version": target.version}, None, lambda: target
     )

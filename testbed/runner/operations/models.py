@@ -29,12 +29,12 @@ def as_planned(runtime: Mapping[str, Any]) -> Iterator[torch.device]:
         torch.set_num_threads(before)
 
 
-def network(job: Job, store: Store) -> torch.nn.Module:
-    """The job's network as its code builds it; whatever it draws is drawn with seed 0."""
+def network(job: Job, store: Store, bare: bool = True) -> torch.nn.Module:
+    """The job's network as its code builds it; whatever it draws is drawn with seed 0. `bare`: weights are put in."""
     plugin = access.code("model", job.recipe["model"], store)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return build.module(plugin.build(**job.recipe["model"]["params"]), access.described(job, store))
+        return build.module(plugin.build(**job.recipe["model"]["params"]), access.described(job, store), bare=bare)
 
 
 def classifier(job: Job, store: Store, device: torch.device) -> Classifier:
@@ -52,7 +52,7 @@ def tensor(examples: Examples, device: torch.device | str = "cpu") -> torch.Tens
 
 def weights(job: Job, store: Store, writer: Writer) -> None:
     """Keep a network's weights: those of the file that the plan hashed, or as the code builds them."""
-    module = network(job, store)
+    module = network(job, store, bare=bool(job.inputs.get("file")))
     if job.inputs.get("file"):
         arrays = store.tensors(access.one(job, "file"), "weights")
         built = access.code("model", job.recipe["model"], store).build(**job.recipe["model"]["params"])
@@ -73,7 +73,7 @@ def train(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
         state = run_recipe(
             recipe["recipe"],
             recipe["params"],
-            lambda spec: build.module(plugin.build(**job.recipe["model"]["params"]), spec),
+            lambda spec: build.module(plugin.build(**job.recipe["model"]["params"]), spec, bare=True),
             examples,
             seed=job.recipe["seed"],
             epochs=recipe["epochs"],
