@@ -10,7 +10,7 @@ from typing import Any
 
 from testbed.data.splits import split_plan
 from testbed.errors import TestbedError, nearest
-from testbed.grid import across
+from testbed.grid import across, second
 from testbed.grid.attack_steps import detector_victims
 from testbed.grid.black_boxes import black_boxes
 from testbed.grid.pooled_jobs import groups, mean_name
@@ -26,6 +26,7 @@ def all_checks(resolved: Resolved) -> Iterator[tuple[Where, str]]:
     yield from missing_baseline(resolved)
     yield from missing_ood(resolved)
     yield from across.problems(resolved)
+    yield from second.problems(resolved)
     yield from idle_filters(resolved)
     attacked = [*resolved.conditions, *(o.condition for o in resolved.ood), *(c.fit for c in resolved.calibrators)]
     yield from ((("detectors",), problem) for problem in detector_victims(attacked, resolved.detectors))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from testbed.digest import canonical, digest_bytes
+from testbed.grid import second
 from testbed.grid.model import Grid
 from testbed.grid.resolved import Bound, CalibratorEntry, DataEntry, DetectorEntry, ModelEntry, OodEntry, Step
 from testbed.types import Job
@@ -195,10 +196,17 @@ class Jobs:
         return {"model": self.code(model.entry.bound), "feature_layer": model.entry.feature_layer}
 
     def shift(self, target: SetRef, step: Step, seed: int) -> SetRef:
-        """A shifted set: one for all models."""
+        """A shifted set: one for all models. Only a job can tell how many examples a shift of the set leaves."""
         label = f"{step.bound.plugin.name} s{step.severity:g}" if step.severity is not None else step.bound.plugin.name
-        fields = {"shift": self.code(step.bound), "seed": seed, "shard": self.grid.runtime.shard}
-        return SetRef((self.add("shift", fields, {"set": target.digests}, label),), target.n, target.parts)
+        fields = {
+            "shift": self.code(step.bound),
+            **second.content(step),
+            "seed": seed,
+            "shard": self.grid.runtime.shard,
+        }
+        digest = self.add("shift", fields, {"set": target.digests}, label)
+        alone = step.bound.plugin.facts["level"] == "example"
+        return SetRef((digest,), target.n if alone else None, target.parts if alone else None)
 
     def attack(
         self,

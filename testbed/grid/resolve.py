@@ -283,7 +283,10 @@ class Resolver:
                 if bound is None:
                     break
                 self.check_kind(place, bound)
-                steps.append(Step("shift", bound, severity))
+                graded = "severity" in bound.params
+                steps.append(Step("shift", bound, severity if graded else None))
+                if not graded:
+                    break
         return steps
 
     def place(self, where: Where, key: str, index: int) -> Where:

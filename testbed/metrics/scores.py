@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 
+from testbed.errors import DataError
 from testbed.metrics.bootstrap import LEVEL, Draws
 from testbed.metrics.estimate import Estimate
 from testbed.metrics.inputs import probabilities, top_label
@@ -82,6 +83,39 @@ class Accuracy(ProbabilityMetric):
     def measure(self, probs: Any, labels: Any, draws: Draws) -> Measured:
         correct = top_label(*probabilities(probs, labels, "accuracy"))[1]
         return Measured(float(correct.mean()), draws.means(correct), "top-1, first of tied classes")
+
+
+@dataclass(frozen=True)
+class SubsetAccuracy(ProbabilityMetric):
+    """Top-1 accuracy with the decision among some classes only: the convention of ImageNet-R and -A.
+
+    classes  which; empty: those that occur among the labels
+
+    >>> probs = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])
+    >>> SubsetAccuracy()(probs, np.array([1, 2]), draws=Draws(0, 2, 10)).value
+    1.0
+    """
+
+    classes: tuple[int, ...] = ()
+
+    higher_is_better: ClassVar[bool] = True
+
+    def __call__(self, probs: Any, labels: Any, *, draws: Draws) -> Estimate:
+        correct, named = self._correct(probs, labels)
+        low, high = wilson(float(correct.sum()), len(correct))
+        return Estimate(float(correct.mean()), low, high, f"{named}; wilson {LEVEL:.0%}", len(correct))
+
+    def measure(self, probs: Any, labels: Any, draws: Draws) -> Measured:
+        correct, named = self._correct(probs, labels)
+        return Measured(float(correct.mean()), draws.means(correct), named)
+
+    def _correct(self, probs: Any, labels: Any) -> tuple[Float64, str]:
+        p, y = probabilities(probs, labels, "subset_accuracy")
+        kept = np.array(self.classes, np.int64) if self.classes else np.unique(y)
+        if kept.min() < 0 or kept.max() >= p.shape[1]:
+            raise DataError(f"subset_accuracy: classes must lie in 0..{p.shape[1] - 1}, got {list(self.classes)}")
+        correct = kept[p[:, kept].argmax(axis=1)] == y
+        return correct.astype(np.float64), f"top-1 among {len(kept)} of {p.shape[1]} classes"
 
 
 @dataclass(frozen=True)

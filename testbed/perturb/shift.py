@@ -40,7 +40,8 @@ STRONGEST = 5.0
 class Shift:
     """A shift with its parameters bound; `severity` is None for a plug-in that has none.
 
-    `facts["level"]` says what it works on: "example" (each example alone) or "set" (which examples are in the set).
+    `facts["level"]` says what it works on: "example" (each example alone), "set" (which examples are in the set) or
+    "replace" (another set in its place).
     """
 
     def __init__(self, plugin: Plugin, params: Mapping[str, Any] | None = None) -> None:
@@ -86,6 +87,8 @@ class Shift:
             return replace(examples, x=self(examples.x, ids=examples.ids, seed=seed, spec=examples.spec))
         if self.severity == 0:
             return examples
+        if self.plugin.facts["level"] == "replace":
+            return self._replaced(examples, seed)
         rows = np.sort(np.asarray(self.built(examples, rng=self._rng(examples.ids, seed))))
         whole = rows.ndim == 1 and len(rows) > 0 and len(np.unique(rows)) == len(rows)
         if not whole or rows[0] < 0 or rows[-1] >= len(examples):
@@ -93,6 +96,17 @@ class Shift:
             wanted = f"positions of at least one of {len(examples)} examples, each at most once"
             raise PluginViolation(f"shift {self.plugin.name!r} must return {wanted}; got {got}")
         return examples.take(rows)
+
+    def _replaced(self, examples: Examples, seed: int) -> Examples:
+        """Another set in place of the given one, checked and in id order."""
+        found: Any = self.built(examples, rng=self._rng(examples.ids, seed))
+        sound = isinstance(found, Examples) and found.spec == examples.spec and len(found) > 0
+        if not sound or found.x.shape[1:] != examples.spec.shape or found.x.dtype != examples.spec.dtype:
+            got = f"{found.x.dtype} {list(found.x.shape)}" if isinstance(found, Examples) else type(found).__name__
+            wanted = f"examples as the first set's, {examples.spec.dtype} {list(examples.spec.shape)}"
+            raise PluginViolation(f"shift {self.plugin.name!r} must return {wanted}; got {got}")
+        ordered: Examples = found.take(np.argsort(found.ids, kind="stable"))
+        return ordered
 
     def sample(self, shape: tuple[int, ...], *, ids: ArrayLike, seed: int = 0) -> dict[str, Array]:
         """The draws of these examples (`shape` is one example's), one row each, to keep and to give to `apply`."""

@@ -94,3 +94,24 @@ def test_groups_of_a_users_file_are_scored(shifted, runs, look, tmp_path):
     found = look.rows(runs(shifted), condition="clean", calibrator="none", model="net")[0]
 
     assert found["status"] == "ok" and "lowest of 2 by group" in found["convention"] and found["n"] == 100
+
+
+def test_a_second_set_stands_for_the_first_in_a_chain_of_shifts_and_an_attack(tiny, runs, look):
+    second = {"shift": {"use": "second_set", "of": "mnist5k", "limit": 60}}
+    fog, fgsm = {"shift": "fog", "severity": 1}, {"attack": "fgsm", "eps": 0.05}
+    tiny["conditions"] = [
+        "clean",
+        {**second, "name": "mnist"},
+        {"chain": [second, fog, {"shift": "contrast", "severity": 1}, fgsm], "name": "mnist, fog, contrast, fgsm"},
+        {"chain": [{"shift": {"use": "class_subset", "classes": [1, 2]}, "severity": 5}, fgsm], "name": "two classes"},
+    ]
+    tiny["ood"] = [{"use": "gaussian", "limit": 30, "condition": fog}]
+    tiny |= {"detectors": ["msp"], "metrics": ["accuracy", "subset_accuracy", "auroc"], "runtime": {"shard": 25}}
+    finished = runs(tiny)
+
+    assert finished.outcome.ok
+    rows = {row["condition"]: row for row in look.rows(finished, metric="accuracy", calibrator="none")}
+    assert rows["mnist"]["n"] == rows["mnist, fog, contrast, fgsm"]["n"] == 60 and rows["mnist"]["severity"] is None
+    assert rows["mnist, fog, contrast, fgsm"]["value"] <= rows["mnist"]["value"]
+    subset = look.rows(finished, metric="subset_accuracy", calibrator="none", condition="two classes")[0]
+    assert subset["value"] >= rows["two classes"]["value"] and subset["n"] < 60
