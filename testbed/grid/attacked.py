@@ -33,8 +33,15 @@ class Aim:
 
 def attacked_set(plan: ModelPlan, target: SetRef, step: Step, through: CalibratorEntry | None, side: Side) -> SetRef:
     """The attacked set. `through`: the calibrator of a calibrated victim; `side`: which kind of set `target` is."""
+    key = ("attack", target.digests, id(step), through and through.name, side)
+    found: SetRef = plan.once(key, lambda: _attacked(plan, target, step, through, side))
+    return found
+
+
+def _attacked(plan: ModelPlan, target: SetRef, step: Step, through: CalibratorEntry | None, side: Side) -> SetRef:
     aim = aimed(plan, target, step, through, side)
-    return plan.jobs.attack(target, step, aim.model, plan.seed, aim.victim, aim.reads)
+    along = {"larger": attacked_set(plan, target, step.larger, through, side)} if step.larger else {}
+    return plan.jobs.attack(target, step, aim.model, plan.seed, aim.victim, aim.reads, along)
 
 
 def aimed(plan: ModelPlan, target: SetRef, step: Step, through: CalibratorEntry | None, side: Side) -> Aim:

@@ -14,6 +14,7 @@ from testbed.grid import across, second
 from testbed.grid.attack_steps import detector_victims
 from testbed.grid.black_boxes import black_boxes
 from testbed.grid.pooled_jobs import groups, mean_name
+from testbed.grid.curves import METRICS
 from testbed.grid.reader import Where
 from testbed.grid.resolved import DataEntry, Resolved
 
@@ -143,7 +144,7 @@ def known_values(resolved: Resolved) -> dict[str, set[Any]]:
         "detector": {d.name for d in resolved.detectors},
         "ood_set": {o.name for o in resolved.ood} | {mean_name(group) for group, _ in groups(resolved.ood)},
         "group": {o.group for o in resolved.ood},
-        "metric": {m.plugin.name for m in resolved.metrics} | {"audit"},
+        "metric": {m.plugin.name for m in resolved.metrics} | {"audit", *METRICS},
         "seed": set(grid.seed),
         "train_seed": set(grid.train_seeds),
     }

@@ -27,6 +27,7 @@ VERSIONS: Final[Mapping[str, int]] = {
     "samples": 2, "score_transfer": 1, "bank_network": 1, "detect_network": 1, "detect_worst": 1, "replay": 1,
     "score_pooled": 1, "score_failures": 1, "over_seeds": 1,
     "score_groups": 1, "aggregate": 1, "recalibrated": 1,
+    "curve": 1,
 }  # fmt: skip
 
 
@@ -216,8 +217,12 @@ class Jobs:
         seed: int,
         victim: Mapping[str, Any],
         extra: Mapping[str, Sequence[str]],
+        along: Mapping[str, SetRef] | None = None,
     ) -> SetRef:
-        """An attacked set: one job a shard, so that work spreads and little is lost."""
+        """An attacked set: one job a shard, so that work spreads and little is lost.
+
+        along   by role, attacks on the same target that are read shard by shard
+        """
         runtime = self.runtime
         fields = {
             **self.network(model), "attack": self.code(step.bound), "norm": step.norm, "eps": step.eps, "seed": seed,
@@ -233,6 +238,7 @@ class Jobs:
                 f" [{part + 1}/{count}]" if count > 1 else ""
             )
             inputs = {"set": source, "weights": [model.weights], "describe": [model.describe], **extra}
+            inputs |= {role: (other.attacks[part],) for role, other in (along or {}).items()}
             digests.append(
                 self.add("attack", {**fields, "part": shard}, inputs, label, attack_cost(step, n), self.gpus)
             )

@@ -102,6 +102,8 @@ class AttackCondition(_Conditioned):
     """One or more attacks in one norm at one or more radii, against a victim.
 
     victim: one or more of model | calibrated | detector:NAME | surrogate:NAME | surrogate:* (every model of the grid)
+    quantised: the attacked images are rounded to 8 bits
+    curve: the radii are one sweep, from the largest down, which costs little more than the dearest of them
     """
 
     attack: Refs
@@ -109,6 +111,7 @@ class AttackCondition(_Conditioned):
     eps: Annotated[list[Real], BeforeValidator(_listed), Field(min_length=1)]
     victim: Annotated[list[Victim], BeforeValidator(_listed), Field(min_length=1)] = ["model"]
     quantised: bool = False
+    curve: bool = False
 
     @field_validator("eps")
     @classmethod

@@ -11,6 +11,7 @@ from testbed.grid import pooled_jobs, recalibration, transfer
 from testbed.grid.across import Across
 from testbed.grid.attacked import Side, attacked_set
 from testbed.grid.black_boxes import check_budgets, external_notes, standing_flags
+from testbed.grid.curves import Curves
 from testbed.grid.detection import Detection, Seen
 from testbed.grid.filters import kept
 from testbed.grid.jobs import Jobs, SetRef
@@ -117,12 +118,14 @@ class ModelPlan:
         self.prepare()
         attacked: dict[tuple[Any, ...], list[tuple[str, SetRef]]] = {}
         spectrum: list[tuple[ConditionEntry, Seen]] = []
+        curves = Curves()
         for condition in self.resolved.conditions:
             row = {**self.row, **condition.row()}
             if not self.planner.wanted(row):
                 continue
             for victim_row, target, calibrators in self.perturbed(condition, row):
                 outputs = self.jobs.forward(self.model, target, condition.label())
+                curves.note(condition, victim_row, outputs, target)
                 self.condition_cells(victim_row, condition, target, outputs, calibrators)
                 if self.resolved.pools(condition):
                     spectrum.append((condition, Seen(outputs, target)))
@@ -131,6 +134,7 @@ class ModelPlan:
         for (norm, eps), found in attacked.items():
             self.worst(norm, eps, found)
         self.detection.full_spectrum(self.row, spectrum)
+        curves.cells(self, self.jobs.forward(self.model, self.clean, "clean"))
         self.detection.samples()
         self.across.aggregates()
 

@@ -53,7 +53,10 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class Step:
-    """One shift or one attack of a condition."""
+    """One shift or one attack of a condition.
+
+    curve   the attack is one budget of a security curve; `larger` is then the next larger budget, None at the largest
+    """
 
     kind: str
     bound: Bound
@@ -62,6 +65,12 @@ class Step:
     eps: float | None = None
     victim: str = "model"
     quantised: bool = False
+    curve: bool = False
+    larger: Step | None = None
+
+    def spelled(self) -> dict[str, Any]:
+        """The plug-in with its parameters, as the `params` column of results.parquet has it."""
+        return {"use": self.bound.plugin.name, **self.bound.params, **({"curve": True} if self.curve else {})}
 
 
 @dataclass(frozen=True)
@@ -91,9 +100,7 @@ class ConditionEntry:
             "norm": attack.norm if attack else None,
             "eps": attack.eps if attack else None,
             "victim": attack.victim if attack else None,
-            "params": canonical([{"use": s.bound.plugin.name, **s.bound.params} for s in self.steps])
-            if self.steps
-            else None,
+            "params": canonical([s.spelled() for s in self.steps]) if self.steps else None,
         }
 
     def label(self) -> str:

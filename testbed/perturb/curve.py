@@ -1,10 +1,7 @@
 """Security curves from one sweep, and the worst case over attacks.
 
-The sweep goes from the largest budget down. An example that stands at one budget is taken to stand at every smaller
-one, so it is attacked in full once; an example that is fooled leaves each run early, and is not attacked again where
-the image already found lies inside the smaller ball too. Draws do not depend on eps, so at each budget an example's run
-is the run it would have alone; the curve differs from separate runs only where an attack fails at a budget and would
-have succeeded at a smaller one.
+The sweep goes from the largest budget down; each smaller one takes up what the larger one found, see
+`testbed.perturb.warm` for what that means for the price and for the curve.
 """
 
 from __future__ import annotations
@@ -24,12 +21,14 @@ from testbed.types import Array
 class Curve:
     """Robust accuracy over budgets.
 
-    eps      float `[b]`, rising; `fooled` bool `[b n]`, at each budget
-    spent    gradients and queries of the whole sweep
+    eps        float `[b]`, rising; fooled bool `[b n]`, at each budget
+    distance   float `[n]`, smallest distance at which an image of the sweep fools: 0 wrong before, infinite never
+    gradients, queries of the whole sweep
     """
 
     eps: Array
     fooled: Array
+    distance: Array
     gradients: int
     queries: int
 
@@ -48,9 +47,8 @@ class Curve:
 
     @property
     def median_distance(self) -> float:
-        """The smallest budget of the sweep that fools half of the examples; infinite where none does."""
-        half = self.robust_accuracy <= 0.5
-        return float(self.eps[np.argmax(half)]) if half.any() else float("inf")
+        """Lower median of the smallest distance at which an image of the sweep fools; infinite where half stand."""
+        return float(np.sort(self.distance)[(len(self.distance) - 1) // 2])
 
 
 def sweep(
@@ -58,22 +56,24 @@ def sweep(
     *, ids: Any = None, seed: int = 0,
 ) -> Curve:  # fmt: skip
     """The curve of an attack; `at(eps)` is the attack with that budget."""
+    from testbed.perturb.warm import Larger, unbounded, warmed
+
     rising = np.unique(np.asarray(epsilons, dtype=np.float64))
     ids = np.arange(len(x)) if ids is None else np.asarray(ids)
-    fooled = np.zeros((len(rising), len(x)), dtype=bool)
-    rows, distance = np.arange(len(x)), np.full(len(x), np.inf)
+    order = np.argsort(ids, kind="stable")
+    fooled, distance = np.zeros((len(rising), len(x)), dtype=bool), np.full(len(x), np.inf)
     gradients = queries = 0
+    larger: Larger | None = None
     for level in range(len(rising) - 1, -1, -1):
-        known = rows[distance[rows] <= rising[level]]
-        asked = np.setdiff1d(rows, known)
-        fooled[level, known] = True
-        if len(asked):
-            result = at(float(rising[level])).run(model, x[asked], y[asked], ids=ids[asked], seed=seed)
-            fooled[level, asked] = result.success
-            distance[asked] = np.where(result.success, result.distance, np.inf)
-            gradients, queries = gradients + int(result.gradients.sum()), queries + int(result.queries.sum())
-        rows = np.flatnonzero(fooled[level])
-    return Curve(rising, fooled, gradients, queries)
+        attack = unbounded(at(float(rising[level])))
+        attack = attack if larger is None else warmed(attack, larger)
+        result = attack.run(model, x, y, ids=ids, seed=seed)
+        fooled[level] = result.success
+        reached = np.where(result.first_step == 0, 0.0, result.distance)
+        distance = np.minimum(distance, np.where(result.success, reached, np.inf))
+        gradients, queries = gradients + int(result.gradients.sum()), queries + int(result.queries.sum())
+        larger = Larger(ids[order], result.x[order], result.success[order])
+    return Curve(rising, fooled, distance, gradients, queries)
 
 
 def worst_case(results: Sequence[AttackResult]) -> AttackResult:

@@ -20,7 +20,7 @@ Operation: TypeAlias = Callable[[Job, Store, Writer], Mapping[str, int] | None]
 HOME: Final[Mapping[str, str]] = {
     "describe": "sets", "split": "sets", "ood": "sets", "shift": "sets", "quantise": "sets",
     "weights": "models", "train": "models", "forward": "models",
-    "attack": "attacks", "worst": "attacks", "audit": "attacks",
+    "attack": "attacks", "worst": "attacks", "audit": "attacks", "curve": "curves",
     "bank_network": "networks", "detect_network": "networks", "detect_worst": "attacks",
     "calibrate": "fits", "bank": "fits", "detect": "fits",
     "score_pooled": "pooled", "score_failures": "pooled", "over_seeds": "pooled",
@@ -40,7 +40,9 @@ def perform(job: Job, store: Store) -> dict[str, int]:
 
 
 #: Input role -> roles of the blobs that are read of it. A set is read for its examples, all else for its results.
-READS: Final[Mapping[str, frozenset[str]]] = {"set": frozenset({"data", "inputs"})}
+READS: Final[Mapping[str, frozenset[str]]] = {
+    "set": frozenset({"data", "inputs"}), "larger": frozenset({"data", "inputs", "outputs"}),
+}  # fmt: skip
 
 
 def reads(job: Job, role: str) -> frozenset[str]:

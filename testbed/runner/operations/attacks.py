@@ -45,7 +45,9 @@ def attack(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
                     y = model.logits(x).argmax(1).cpu()
                 writer.meta["labels"] = "the model's own clean predictions: the set has none"
             start = x if box is None else box.enter(x)
-            result = handle.run(box or victim, start, y, ids=examples.ids, seed=recipe["seed"])
+            result = warm(job, store, handle, box, device).run(
+                box or victim, start, y, ids=examples.ids, seed=recipe["seed"]
+            )
             moved = result.x if box is None else box.restored(result.x, x)
             if isinstance(victim, Pushed):
                 result = replace(result, success=crossed(victim, moved, device, batch))
@@ -66,6 +68,19 @@ def attack(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
     writer.tensors("ledger", book)
     writer.meta["audit"] = merge_audits(audits)
     return {"forwards": int(book["queries"].sum()), "gradients": int(book["gradients"].sum())}
+
+
+def warm(job: Job, store: Store, handle: Any, box: Any, device: Any) -> Any:
+    """The attack, which takes up what the next larger budget of its curve found where the job reads one."""
+    from testbed.perturb.warm import Larger, warmed
+    from testbed.runner.operations.models import tensor
+
+    if "larger" not in job.inputs:
+        return handle
+    examples = access.whole(store, job.inputs["larger"])
+    x = tensor(examples, device)
+    book = aligned(access.ledger(store, job.inputs["larger"]), examples.ids)
+    return warmed(handle, Larger(examples.ids, x if box is None else box.enter(x), book["success"]))
 
 
 def victim_of(job: Job, store: Store, model: Any) -> Any:

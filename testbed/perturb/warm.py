@@ -1,0 +1,126 @@
+"""An attack at one budget that takes up its own result at a larger one: what makes a security curve cheap.
+
+An example that stood at the larger budget stands here too, unless the larger image, brought into the smaller ball,
+fools by itself; it is not attacked again. An example that was fooled is fooled here where that image fools in the
+smaller ball, and is attacked from the start otherwise: draws do not depend on the budget, so its run is the run it
+would have alone. An attack that minimises the distance is run once, without a budget; a smaller budget only asks
+whether what it found lies inside.
+
+So the curve is monotone, each example pays the price of an attack that fails once, at the largest budget at which it
+stands, and the curve differs from separate runs only where an attack fails at a budget and would have succeeded at a
+smaller one. The image that stands for an example which was not attacked again is the larger one in the smaller ball.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from testbed.perturb.attack import Attack, Found
+from testbed.perturb.execution import limits
+from testbed.perturb.geometry import confine
+from testbed.perturb.victim import Victim
+from testbed.plugins import Plugin
+from testbed.types import Array
+
+
+@dataclass(frozen=True)
+class Larger:
+    """What an attack left at a larger budget: ids int64 `[m]` in rising order, images `[m ...]`, success bool `[m]`."""
+
+    ids: Array
+    x: Tensor
+    success: Array
+
+
+@dataclass(frozen=True)
+class _Warm(Plugin):
+    """The plug-in, built so that it takes up `larger`; its name and version, and so its draws, are the attack's own."""
+
+    larger: Larger | None = None
+    norm: str = "linf"
+    eps: float = 0.0
+    bounds: Any = (0.0, 1.0)
+
+    def build(self, **params: Any) -> Any:
+        """The attack with the larger result behind it."""
+        assert self.larger is not None
+        inner = super().build(**params)
+        return _WarmStart(inner, self.larger, self.norm, self.eps, self.bounds, bool(self.facts["minimal"]))
+
+
+def warmed(attack: Attack, larger: Larger) -> Attack:
+    """`attack`, of which only the examples that `larger` leaves open are run."""
+    known = {f.name: getattr(attack.plugin, f.name) for f in fields(Plugin)}
+    plugin = _Warm(**known, larger=larger, norm=str(attack.norm), eps=float(attack.eps or 0.0), bounds=attack.bounds)
+    return replace(attack, plugin=plugin)
+
+
+def unbounded(attack: Attack) -> Attack:
+    """The attack without a budget where it minimises the distance: it then does not stop at the first image inside."""
+    if not attack.plugin.facts["minimal"] or attack.params.get("eps") is None:
+        return attack
+    return replace(attack, params={**attack.params, "eps": None})
+
+
+@dataclass(frozen=True)
+class _WarmStart:
+    inner: Any
+    larger: Larger
+    norm: str
+    eps: float
+    bounds: Any
+    minimal: bool
+
+    @property
+    def streams(self) -> bool:
+        """As the attack itself."""
+        return bool(getattr(self.inner, "streams", False))
+
+    def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any, generator: Any) -> Found:
+        """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
+        at = self.larger.ids.searchsorted(rng.ids)
+        low, high = limits(self.bounds, x, x.device)
+        near = confine(self.larger.x[torch.from_numpy(at)].to(x), x, self.norm, self.eps, low, high)
+        everyone = torch.arange(len(x), device=x.device)
+        logits = model(near, rows=everyone)
+        fooled, loss = logits.argmax(1) != y, _cross_entropy(logits, y)
+        found = Found(near, fooled.long() * 2 - 1, torch.zeros_like(fooled))
+        open_ = torch.from_numpy(self.larger.success[at]).to(x.device) & ~fooled
+        rows = torch.nonzero(open_).flatten()
+        if self.minimal or len(rows) == 0:
+            return found
+        draws = {"rng": rng.take(rows.cpu().numpy()), "generator": generator}
+        asked = inspect.signature(self.inner).parameters
+        part = self.inner(model.take(rows), x[rows].clone(), y[rows], **{k: v for k, v in draws.items() if k in asked})
+        return self._joined(found, part if isinstance(part, Found) else Found(part), model, y, rows, loss)
+
+    def _joined(self, found: Found, part: Found, model: Victim, y: Tensor, rows: Tensor, loss: Tensor) -> Found:
+        """The attacked rows' images where they fool, or have a higher loss than the warm start."""
+        logits = model(part.x, rows=rows)
+        wrong = logits.argmax(1) != y[rows]
+        better = wrong | (_cross_entropy(logits, y[rows]) > loss[rows])
+        found.x[rows[better]] = part.x[better]
+        steps = torch.ones_like(rows) if part.first_step is None else torch.as_tensor(part.first_step).to(rows)
+        found.first_step[rows] = torch.where(wrong, steps.clamp_min(1) + 1, -1)
+        if part.failed is not None:
+            found.failed[rows] = torch.as_tensor(part.failed).to(rows.device)
+        info = {name: _spread(value, rows, len(y)) for name, value in part.info.items()}
+        return replace(found, info=info)
+
+
+def _spread(value: Any, rows: Tensor, n: int) -> Any:
+    """A value an attacked row, laid out over all rows with -1 elsewhere; anything else as it is."""
+    if not isinstance(value, Tensor) or value.shape != rows.shape:
+        return value
+    whole = torch.full((n,), -1, dtype=value.dtype, device=value.device)
+    whole[rows] = value
+    return whole
+
+
+def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    return torch.nn.functional.cross_entropy(logits, y, reduction="none")
