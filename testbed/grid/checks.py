@@ -13,8 +13,8 @@ from testbed.errors import TestbedError, nearest
 from testbed.grid import across, second
 from testbed.grid.attack_steps import detector_victims
 from testbed.grid.black_boxes import black_boxes
-from testbed.grid.pooled_jobs import groups, mean_name
 from testbed.grid.curves import METRICS
+from testbed.grid.pooled_jobs import groups, mean_name
 from testbed.grid.reader import Where
 from testbed.grid.resolved import DataEntry, Resolved
 

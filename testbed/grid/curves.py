@@ -49,19 +49,19 @@ class Curves:
         self.rows[key] = whole
         self.levels.setdefault(key, []).append(Level(step.eps, outputs, target))
 
-    def cells(self, plan: ModelPlan, clean: str) -> None:
+    def cells(self, plan: ModelPlan) -> None:
         """The cells of every curve that has at least two budgets."""
         for key, levels in self.levels.items():
             wanted = [name for name in METRICS if plan.planner.wanted({**self.rows[key], "metric": name})]
             if len(levels) < 2 or not wanted:
                 continue
-            digest = _job(plan, sorted(levels, key=lambda one: one.eps), clean, self.rows[key]["condition"])
+            digest = _job(plan, sorted(levels, key=lambda one: one.eps), self.rows[key]["condition"])
             for name in wanted:
                 plan.cell({**self.rows[key], "metric": name}, digest, METRICS.index(name))
 
 
-def _job(plan: ModelPlan, levels: Sequence[Level], clean: str, name: str) -> str:
-    inputs: dict[str, Sequence[str]] = {"clean": [clean]}
+def _job(plan: ModelPlan, levels: Sequence[Level], name: str) -> str:
+    inputs: dict[str, Sequence[str]] = {"clean": [plan.jobs.forward(plan.model, plan.clean, "clean")]}
     inputs |= {f"outputs{i}": [one.outputs] for i, one in enumerate(levels)}
     inputs |= {f"ledger{i}": one.target.attacks for i, one in enumerate(levels)}
     fields = {"eps": [one.eps for one in levels], "level": plan.planner.grid.intervals.level}

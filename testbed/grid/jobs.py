@@ -23,7 +23,7 @@ from testbed.types import Job
 #: Operation -> version. Part of every digest.
 VERSIONS: Final[Mapping[str, int]] = {
     "describe": 1, "file": 1, "split": 1, "ood": 1, "weights": 1, "train": 1, "shift": 1, "attack": 1, "quantise": 1,
-    "forward": 1, "worst": 1, "calibrate": 1, "bank": 2, "detect": 2, "score": 1, "score_ood": 1, "audit": 1,
+    "forward": 1, "worst": 1, "calibrate": 1, "bank": 2, "detect": 2, "score": 1, "score_ood": 1, "audit": 2,
     "samples": 2, "score_transfer": 1, "bank_network": 1, "detect_network": 1, "detect_worst": 1, "replay": 1,
     "score_pooled": 1, "score_failures": 1, "over_seeds": 1,
     "score_groups": 1, "aggregate": 1, "recalibrated": 1,
@@ -226,7 +226,7 @@ class Jobs:
         runtime = self.runtime
         fields = {
             **self.network(model), "attack": self.code(step.bound), "norm": step.norm, "eps": step.eps, "seed": seed,
-            "victim": dict(victim), "audit": self.grid.audit, "runtime": runtime,
+            "victim": dict(victim), "runtime": runtime,
         }  # fmt: skip
         count = target.parts or 1
         digests = []
@@ -344,10 +344,6 @@ class Jobs:
             "detectors": [name for name, _ in detects],
         }
         return self.add("samples", fields, inputs, f"samples {label}")
-
-    def audit(self, ledger: Sequence[str], clean: str, outputs: str, label: str) -> str:
-        """What speaks for and against one attack's number."""
-        return self.add("audit", {}, {"ledger": ledger, "clean": [clean], "outputs": [outputs]}, f"audit {label}")
 
 
 def attack_cost(step: Step, n: int | None) -> dict[str, int | None]:

@@ -10,6 +10,7 @@ from typing import Any
 from testbed.grid import pooled_jobs, recalibration, transfer
 from testbed.grid.across import Across
 from testbed.grid.attacked import Side, attacked_set
+from testbed.grid.audits import audit
 from testbed.grid.black_boxes import check_budgets, external_notes, standing_flags
 from testbed.grid.curves import Curves
 from testbed.grid.detection import Detection, Seen
@@ -134,7 +135,7 @@ class ModelPlan:
         for (norm, eps), found in attacked.items():
             self.worst(norm, eps, found)
         self.detection.full_spectrum(self.row, spectrum)
-        curves.cells(self, self.jobs.forward(self.model, self.clean, "clean"))
+        curves.cells(self)
         self.detection.samples()
         self.across.aggregates()
 
@@ -220,8 +221,8 @@ class ModelPlan:
         self.across.saw(condition, target)
         self.across.groups(row, target, outputs, calibrators, label)
         if target.attacks and condition.kind in ("attack", "chain"):
-            clean = self.jobs.forward(self.model, self.clean, "clean")
-            self.cell({**row, "metric": "audit"}, self.jobs.audit(target.attacks, clean, outputs, label), 0)
+            digest = audit(self, condition, calibrators, Seen(outputs, target), label)
+            self.cell({**row, "metric": "audit"}, digest, 0)
         codes = [(c.name, self.calibrator_code(c), self.fitted(c, outputs)) for c in calibrators]
         samples = self.jobs.samples(outputs, target.attacks, codes, detects, label)
         self.planner.samples.append(Sample(row, samples))

@@ -9,49 +9,22 @@
     black_box         Square, which sees no gradient, finds next to nothing among what stands
     ce_margin_gap     cross-entropy and margin find alike: a saturated softmax hides gradients from the first only
 
-A check that fails does not say that the model is weak; it says that the number is not to be believed yet.
+In a grid, `audit: full` plans the same attacks as jobs, and adds `transfer`: images made on another model of the grid
+find next to nothing among what stands. What the numbers are held against is in `testbed.perturb.checks`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from testbed import plugins
+from testbed.perturb import checks
 from testbed.perturb.attack import Attack, bind
+from testbed.perturb.checks import Check
 from testbed.perturb.ledger import AttackResult
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check: `value` against `limit`, passed where value <= limit."""
-
-    name: str
-    value: float
-    limit: float
-    says: str
-
-    @property
-    def passed(self) -> bool:
-        """Whether the value is within its limit (NaN is not)."""
-        return bool(self.value <= self.limit)
-
-
-#: name of the by-product -> (limit, what a failure means)
-BASIC = {
-    "zero_gradient_share": (0.01, "gradients are exactly zero: a saturated loss or a quantised input hides the slope"),
-    "bad_gradient_share": (0.0, "gradients are NaN or infinite"),
-    "softmax_as_logits": (
-        0.0,
-        "the outputs are probabilities: take the softmax off, or cross-entropy sees little slope",
-    ),
-    "randomised_forward": (1e-4, "the same input gives different logits: use eot= and the rand cascade"),
-    "was_in_train_mode": (0.0, "the model came in training mode; it was attacked in evaluation mode"),
-    "late_gain": (0.1, "the loss was still rising in the last quarter of the steps: give it more"),
-}
 
 
 def basic(result: AttackResult) -> list[Check]:
@@ -63,14 +36,7 @@ def basic(result: AttackResult) -> list[Check]:
     >>> [(c.name, c.passed) for c in basic(AttackResult(None, **table, audit={"zero_gradient_share": 0.4}))]
     [('zero_gradient_share', False)]
     """
-    found = [Check(name, float(result.audit[name]), *BASIC[name]) for name in BASIC if name in result.audit]
-    noise = result.audit.get("noise_success")
-    if noise is not None:
-        right = result.first_step != 0
-        fooled = float(result.success[right].mean()) if right.any() else 0.0
-        says = "random noise of the same size fools at least half as many as the attack"
-        found.append(Check("noise_share", float(noise) / fooled if fooled else 0.0, 0.5, says))
-    return found
+    return checks.basic_checks(result.audit, result.success, result.first_step)
 
 
 def full(
@@ -90,26 +56,21 @@ def full(
         return made.run(model, x[rows], y[rows], ids=None if ids is None else np.asarray(ids)[rows], seed=seed).success
 
     result = attack.run(model, x, y, ids=ids, seed=seed) if result is None else result
-    eps, stands = float(attack.eps or 0.0), ~result.success
-    ce = {scale: run("apgd", eps * scale, steps=20) for scale in (0.5, 1.0, 2.0)}
-    margin, whole = run("apgd", eps, steps=20, loss="margin"), run("apgd", largest(attack, x), steps=20, loss="margin")
-    targeted = run("apgd_t", eps, targets=3, hopeless=True)
-    black = run("square", eps, np.flatnonzero(stands), queries=queries) if stands.any() else np.zeros(0)
-    best = result.success | ce[1.0] | margin | targeted
-    rate = {scale: float(found.mean()) for scale, found in ce.items()}
-    return [
-        *basic(result),
-        Check("monotone", max(rate[0.5] - rate[1.0], rate[1.0] - rate[2.0]), slack, "a larger budget fools fewer"),
-        Check("reaches_zero", 1.0 - float(whole.mean()), 0.01, "a budget as large as the box leaves some standing"),
-        Check(
-            "single_step", float(run("fgsm", eps).mean() - result.success.mean()), slack, "one step beats the attack"
-        ),
-        Check(
-            "more_effort", float(best.mean() - result.success.mean()), slack, "a stronger white-box attack finds more"
-        ),
-        Check("black_box", float(black.sum()) / len(result), slack / 2, "an attack without gradients finds more"),
-        Check("ce_margin_gap", float(margin.mean() - ce[1.0].mean()), 0.05, "cross-entropy sees less than the margin"),
-    ]
+    eps, stands = float(attack.eps or 0.0), np.flatnonzero(~result.success)
+    black = np.zeros(len(result), dtype=bool)
+    if len(stands):
+        black[stands] = run("square", eps, stands, queries=queries)
+    runs = {
+        checks.HALF: run("apgd", eps / 2, steps=20),
+        checks.SAME: run("apgd", eps, steps=20),
+        checks.DOUBLE: run("apgd", eps * 2, steps=20),
+        checks.MARGIN: run("apgd", eps, steps=20, loss="margin"),
+        checks.BOX: run("apgd", largest(attack, x), steps=20, loss="margin"),
+        checks.SINGLE: run("fgsm", eps),
+        checks.TARGETED: run("apgd_t", eps, targets=3, hopeless=True),
+        checks.BLACK: black,
+    }
+    return [*basic(result), *checks.full_checks(result.success, runs, result.confidence_before, slack)]
 
 
 def largest(attack: Attack, x: Any) -> float:

@@ -17,6 +17,7 @@ import inspect
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,6 +61,23 @@ def warmed(attack: Attack, larger: Larger) -> Attack:
     return replace(attack, plugin=plugin)
 
 
+@dataclass(frozen=True)
+class _Only(Plugin):
+    """The plug-in, built so that it is asked for some examples only."""
+
+    ids: Array | None = None
+
+    def build(self, **params: Any) -> Any:
+        """The attack, which leaves all other examples as they are."""
+        return _OnlyThese(super().build(**params), self.ids)
+
+
+def only(attack: Attack, ids: Array) -> Attack:
+    """`attack`, which leaves every example as it is whose id is not among `ids`."""
+    known = {f.name: getattr(attack.plugin, f.name) for f in fields(Plugin)}
+    return replace(attack, plugin=_Only(**known, ids=ids))
+
+
 def unbounded(attack: Attack) -> Attack:
     """The attack without a budget where it minimises the distance: it then does not stop at the first image inside."""
     if not attack.plugin.facts["minimal"] or attack.params.get("eps") is None:
@@ -79,7 +97,7 @@ class _WarmStart:
     @property
     def streams(self) -> bool:
         """As the attack itself."""
-        return bool(getattr(self.inner, "streams", False))
+        return _streams(self.inner)
 
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any, generator: Any) -> Found:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
@@ -94,10 +112,7 @@ class _WarmStart:
         rows = torch.nonzero(open_).flatten()
         if self.minimal or len(rows) == 0:
             return found
-        draws = {"rng": rng.take(rows.cpu().numpy()), "generator": generator}
-        asked = inspect.signature(self.inner).parameters
-        part = self.inner(model.take(rows), x[rows].clone(), y[rows], **{k: v for k, v in draws.items() if k in asked})
-        return self._joined(found, part if isinstance(part, Found) else Found(part), model, y, rows, loss)
+        return self._joined(found, _run(self.inner, model, x, y, rows, rng, generator), model, y, rows, loss)
 
     def _joined(self, found: Found, part: Found, model: Victim, y: Tensor, rows: Tensor, loss: Tensor) -> Found:
         """The attacked rows' images where they fool, or have a higher loss than the warm start."""
@@ -111,6 +126,41 @@ class _WarmStart:
             found.failed[rows] = torch.as_tensor(part.failed).to(rows.device)
         info = {name: _spread(value, rows, len(y)) for name, value in part.info.items()}
         return replace(found, info=info)
+
+
+@dataclass(frozen=True)
+class _OnlyThese:
+    inner: Any
+    ids: Any
+
+    @property
+    def streams(self) -> bool:
+        """As the attack itself."""
+        return _streams(self.inner)
+
+    def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any, generator: Any) -> Found:
+        """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
+        rows = torch.from_numpy(np.flatnonzero(np.isin(rng.ids, self.ids))).to(x.device)
+        out, first = x.clone(), torch.full((len(x),), -1, dtype=torch.long, device=x.device)
+        if len(rows) == 0:
+            return Found(out, first)
+        part = _run(self.inner, model, x, y, rows, rng, generator)
+        out[rows] = part.x
+        if part.first_step is not None:
+            first[rows] = torch.as_tensor(part.first_step).to(first)
+        return Found(out, first, None, {name: _spread(value, rows, len(x)) for name, value in part.info.items()})
+
+
+def _streams(attack: Any) -> bool:
+    return bool(getattr(attack, "streams", False))
+
+
+def _run(attack: Any, model: Victim, x: Tensor, y: Tensor, rows: Tensor, rng: Any, generator: Any) -> Found:
+    """The attack on some rows, with the draws it asks for."""
+    draws = {"rng": rng.take(rows.cpu().numpy()), "generator": generator}
+    asked = inspect.signature(attack).parameters
+    out = attack(model.take(rows), x[rows].clone(), y[rows], **{k: v for k, v in draws.items() if k in asked})
+    return out if isinstance(out, Found) else Found(out)
 
 
 def _spread(value: Any, rows: Tensor, n: int) -> Any:

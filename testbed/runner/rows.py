@@ -16,6 +16,7 @@ import numpy as np
 
 from testbed.errors import CorruptArtifact
 from testbed.grid.plan import Cell, Plan, Preview
+from testbed.perturb.checks import EFFORT
 from testbed.runner.operations.access import lottery
 from testbed.store import Manifest, Store
 from testbed.types import RESULTS, RESULTS_VERSION, SAMPLES, SAMPLES_VERSION, arrow_schema
@@ -93,14 +94,18 @@ def condition_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def audit_flags(plan: Plan, there: Mapping[str, Any]) -> dict[tuple[Any, ...], str]:
-    """For each attacked set "audit:pass" or "audit:fail(...)" with the failed checks; a worst case has them all."""
-    failed: dict[tuple[Any, ...], set[str]] = {}
+    """For each attacked set "audit:pass" or "audit:fail(...)" with the failed checks.
+
+    A worst case over attacks has the failures of all, except that it tried too little only where all of them did.
+    """
+    own: dict[tuple[Any, ...], list[set[str]]] = {}
     for cell in plan.cells:
         if cell.row["metric"] == "audit" and cell.digest in there:
-            names = {one.partition(" (")[0] for one in there[cell.digest].meta["failed"]}
+            names = set(there[cell.digest].meta["failed"])
+            own.setdefault(condition_key(cell.row), []).append(names)
             worst = {**cell.row, "condition": "worst", "severity": None, "params": None}
-            for key in (condition_key(cell.row), condition_key(worst)):
-                failed[key] = failed.get(key, set()) | names
+            own.setdefault(condition_key(worst), []).append(names)
+    failed = {key: set().union(*found) - (EFFORT - found[0].intersection(*found)) for key, found in own.items()}
     return {key: f"audit:fail({', '.join(sorted(names))})" if names else "audit:pass" for key, names in failed.items()}
 
 

@@ -7,6 +7,7 @@ import torch
 
 import testbed
 from testbed.perturb.curve import sweep, worst_case
+from testbed.perturb.warm import only
 
 
 def setting() -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
@@ -34,3 +35,13 @@ def test_the_worst_case_is_per_example() -> None:
     assert (worst.queries == sum(one.queries for one in runs)).all()
     for row in (0, 17, 49):
         assert torch.equal(worst.x[row], runs[worst.audit["attack"][row]].x[row])
+
+
+def test_an_attack_on_some_examples_leaves_the_others_and_costs_nothing_there() -> None:
+    model, x, y = setting()
+    whole = testbed.attack("pgd", eps=0.02, steps=5)
+    part = only(whole, np.array([3, 4, 40])).run(model, x, y)
+    alone = whole.run(model, x, y)
+    others = np.setdiff1d(np.arange(50), [3, 4, 40])
+    assert torch.equal(part.x[[3, 4, 40]], alone.x[[3, 4, 40]]) and torch.equal(part.x[others], x[others])
+    assert part.gradients[others].sum() == 0 and (part.success[[3, 4, 40]] == alone.success[[3, 4, 40]]).all()

@@ -20,7 +20,7 @@ Operation: TypeAlias = Callable[[Job, Store, Writer], Mapping[str, int] | None]
 HOME: Final[Mapping[str, str]] = {
     "describe": "sets", "split": "sets", "ood": "sets", "shift": "sets", "quantise": "sets",
     "weights": "models", "train": "models", "forward": "models",
-    "attack": "attacks", "worst": "attacks", "audit": "attacks", "curve": "curves",
+    "attack": "attacks", "worst": "attacks", "audit": "audits", "curve": "curves",
     "bank_network": "networks", "detect_network": "networks", "detect_worst": "attacks",
     "calibrate": "fits", "bank": "fits", "detect": "fits",
     "score_pooled": "pooled", "score_failures": "pooled", "over_seeds": "pooled",

@@ -1,4 +1,4 @@
-"""Jobs about attacks: attack one shard, take the worst case over attacks, audit an attack's number."""
+"""Jobs about attacks: attack one shard, take the worst case over attacks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def attack(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
                     y = model.logits(x).argmax(1).cpu()
                 writer.meta["labels"] = "the model's own clean predictions: the set has none"
             start = x if box is None else box.enter(x)
-            result = warm(job, store, handle, box, device).run(
+            result = narrowed(job, store, handle, box, device).run(
                 box or victim, start, y, ids=examples.ids, seed=recipe["seed"]
             )
             moved = result.x if box is None else box.restored(result.x, x)
@@ -70,11 +70,14 @@ def attack(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
     return {"forwards": int(book["queries"].sum()), "gradients": int(book["gradients"].sum())}
 
 
-def warm(job: Job, store: Store, handle: Any, box: Any, device: Any) -> Any:
-    """The attack, which takes up what the next larger budget of its curve found where the job reads one."""
-    from testbed.perturb.warm import Larger, warmed
+def narrowed(job: Job, store: Store, handle: Any, box: Any, device: Any) -> Any:
+    """The attack as the job narrows it: taking up a larger budget of its curve, or only on what another left."""
+    from testbed.perturb.warm import Larger, only, warmed
     from testbed.runner.operations.models import tensor
 
+    if "standing" in job.inputs:
+        book = access.ledger(store, job.inputs["standing"])
+        return only(handle, book["ids"][~book["success"]])
     if "larger" not in job.inputs:
         return handle
     examples = access.whole(store, job.inputs["larger"])
@@ -209,49 +212,3 @@ def cross_entropy(data: Outputs) -> Array:
     logits = np.asarray(data.logits, dtype=np.float64)
     loss: Array = logsumexp(logits, axis=1) - logits[np.arange(len(logits)), np.asarray(data.labels)]
     return loss
-
-
-#: Check -> (by-product, largest value that passes): what the basic audit asks of an attack's number.
-BASIC: Mapping[str, tuple[str, float]] = {
-    "zero gradients": ("zero_gradient_share", 0.01),
-    "NaN or infinite gradients": ("bad_gradient_share", 0.0),
-    "softmax outputs given as logits": ("softmax_as_logits", 0.0),
-    "randomised forward pass": ("randomised_forward", 1e-4),
-    "train mode": ("was_in_train_mode", 0.0),
-}
-
-
-def audit(job: Job, store: Store, writer: Writer) -> None:
-    """One row a check: its number, its limit, pass or fail."""
-    from testbed.runner.operations.scores import write_rows
-
-    digests = job.inputs["ledger"]
-    sizes = [store.require(d).meta["n"] for d in digests]
-    found = merge_audits([(n, store.require(d).meta["audit"]) for n, d in zip(sizes, digests, strict=True)])
-    book = access.ledger(store, digests)
-    n = len(book["success"])
-    rows = [check_row(name, float(found[key]), limit, n) for name, (key, limit) in BASIC.items() if key in found]
-    if "noise_success" in found:
-        beaten = float(book["success"][book["first_step"] != 0].mean()) if (book["first_step"] != 0).any() else 0.0
-        rows.append(
-            check_row("random noise of the same size against the attack", found["noise_success"] - beaten, 0.0, n)
-        )
-    writer.meta["failed"] = [row["convention"] for row in rows if row["flags"] == "fail"]
-    write_rows(writer, rows)
-
-
-def check_row(name: str, value: float, limit: float, n: int) -> dict[str, Any]:
-    """A row of the audit: passes where value <= limit.
-
-    >>> check_row("zero gradients", 0.5, 0.01, 100)["flags"]
-    'fail'
-    """
-    return {
-        "position": 0,
-        "convention": f"{name} (passes at <= {limit:g})",
-        "value": value,
-        "ci_low": float("nan"),
-        "ci_high": float("nan"),
-        "n": n,
-        "flags": "pass" if value <= limit else "fail",
-    }
