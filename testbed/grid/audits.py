@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from testbed import plugins
 from testbed.grid.attacked import Aim, aimed, surrogate
+from testbed.grid.black_boxes import white
 from testbed.grid.detection import Seen
 from testbed.grid.jobs import SetRef
 from testbed.grid.resolved import Bound, CalibratorEntry, ConditionEntry, Step
@@ -73,6 +74,8 @@ def _further(
         plugin = plugins.read("attack", name)
         if eps is None or step.norm not in plugin.facts["norms"] or not _takes(plan, plugin):
             continue
+        if plugin.facts["white_box"] and role != checks.TRANSFER and not white(plan.entry):
+            continue
         bound = Bound(plugin, plugin.validate({**params, "norm": step.norm, "eps": eps}))
         further = Step("attack", bound, None, step.norm, eps, step.victim)
         if role == checks.TRANSFER:
@@ -85,8 +88,8 @@ def _further(
 
 
 def _transferred(plan: ModelPlan, base: SetRef, step: Step) -> Iterator[tuple[str, Sequence[str]]]:
-    """What this model gives on images made against the first other model of the grid."""
-    others = [m.name for m in plan.resolved.models if m.name != plan.entry.name]
+    """What this model gives on images made against the first other model of the grid that gives gradients."""
+    others = [m.name for m in plan.resolved.models if m.name != plan.entry.name and white(m)]
     if others:
         aim = Aim(surrogate(plan, others[0]))
         made = plan.jobs.attack(base, step, aim.model, plan.seed, aim.victim, aim.reads)
