@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from testbed.detection.protocols import refuse_mixed
 from testbed.errors import CorruptArtifact, DataError, UsageError, nearest
 from testbed.metrics.resampled import Measured, ProbabilityMetric, sums_by_bin
 from testbed.report.load import Run, condition_label
@@ -32,6 +33,9 @@ KEY = (
     *("calibrator", "fit", "detector", "ood_set", "ood_condition"),
 )
 PICKED = ("model", "variant", "train_seed", "calibrator", "detector")
+
+#: Jobs whose numbers are of one set (or one ID and one OOD set), so that examples pair up.
+PAIRED = ("score", "score_ood")
 
 #: Columns that follow from a picked one and so cannot be asked to agree.
 FOLLOWS: Mapping[str, tuple[str, ...]] = {"model": ("variant",), "calibrator": ("fit",), "detector": ("fit",)}
@@ -52,9 +56,10 @@ class Side:
     def jobs(self, drop: set[str]) -> dict[tuple[Any, ...], tuple[dict[str, Any], str]]:
         """Key of each score job (without the columns in `drop`) -> a row of it and its digest."""
         found: dict[tuple[Any, ...], tuple[dict[str, Any], str]] = {}
-        for row in self.run.rows:
+        paired = {job["digest"] for job in self.run.plan.get("jobs", ()) if job["kind"] in PAIRED}
+        for row in (row for row in self.run.rows if row["digest"] in paired):
             meant = all(str(row.get(name)) == value for name, value in {**self.where, **self.pick}.items())
-            if row["metric"] != "audit" and meant:
+            if meant:
                 key = tuple(row.get(name) for name in KEY if name not in drop)
                 other = found.setdefault(key, (row, row["digest"]))
                 if other[1] != row["digest"]:
@@ -100,7 +105,11 @@ class WorstGroup(ProbabilityMetric):
 
 
 def compared(before: Side, after: Side, only: frozenset[str] = frozenset()) -> tuple[list[Compared], int]:
-    """Every pair of cells compared, and how many pairs are one and the same artifact; `only` names metrics."""
+    """Every pair of cells compared, and how many pairs are one and the same artifact; `only` names metrics.
+
+    Numbers of different protocols do not compare: UsageError.
+    """
+    refuse_mixed(row.get("protocol") for side in (before, after) for row in side.run.rows)
     picked = {*before.pick, *after.pick}
     drop = picked | {follower for name in picked for follower in FOLLOWS.get(name, ())}
     first, second = before.jobs(drop), after.jobs(drop)

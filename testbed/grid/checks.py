@@ -15,6 +15,7 @@ from testbed.grid.attack_steps import detector_victims
 from testbed.grid.black_boxes import black_boxes
 from testbed.grid.curves import METRICS
 from testbed.grid.pooled_jobs import groups, mean_name
+from testbed.grid.protocol_checks import wrong_groups
 from testbed.grid.reader import Where
 from testbed.grid.resolved import DataEntry, Resolved
 
@@ -33,6 +34,7 @@ def all_checks(resolved: Resolved) -> Iterator[tuple[Where, str]]:
     yield from ((("detectors",), problem) for problem in detector_victims(attacked, resolved.detectors))
     yield from black_boxes(resolved)
     yield from idle_spectrum(resolved)
+    yield from wrong_groups(resolved)
 
 
 def missing_splits(resolved: Resolved) -> Iterator[tuple[Where, str]]:

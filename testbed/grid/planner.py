@@ -17,6 +17,7 @@ from testbed.grid.detection import Detection, Seen
 from testbed.grid.filters import kept
 from testbed.grid.jobs import Jobs, SetRef
 from testbed.grid.plan import Cell, Plan, Preview, Sample
+from testbed.grid.protocol_checks import protocol_notes
 from testbed.grid.reader import Document, from_mapping, override, read_file
 from testbed.grid.resolve import resolve
 from testbed.grid.resolved import (
@@ -59,7 +60,7 @@ def make_plan(resolved: Resolved) -> Plan:
         resolved.file,
         tuple(planner.comparisons),
     )
-    return replace(planned, notes=(*planned.notes, *external_notes(resolved, planned)))
+    return replace(planned, notes=(*planned.notes, *external_notes(resolved, planned), *protocol_notes(resolved)))
 
 
 class Planner:

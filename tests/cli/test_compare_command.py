@@ -158,3 +158,21 @@ def test_direction_is_the_metrics_own() -> None:
 def test_picks_are_known_columns() -> None:
     with pytest.raises(UsageError, match="'calibrator'"):
         paired.picks(["calibratr=none"])
+
+
+def test_runs_of_different_protocols_are_refused(small, testbed_command, tmp_path) -> None:
+    (tmp_path / "grid.yaml").write_text(GRID.replace("name: small", "name: other\nprotocol: fd-shifts"))
+    paths = ["--out", str(tmp_path / "run"), "--store", str(small / "store")]
+    assert testbed_command("run", tmp_path / "grid.yaml", *paths, "--executor", "serial", "--no-report").code == 0
+    ended = testbed_command("compare", small / "run", tmp_path / "run", "--store", small / "store")
+    assert ended.code == 2
+    assert "rows of different protocols cannot share a table: none, 'fd-shifts'" in ended.err
+
+
+def test_rows_over_several_sets_or_seeds_do_not_stand_in_the_way(small, testbed_command, tmp_path) -> None:
+    more = GRID.replace("use: gaussian,", "use: [gaussian, uniform], group: far,").replace("auroc]", "auroc, oscr]")
+    (tmp_path / "grid.yaml").write_text(more)
+    paths = ["--out", str(tmp_path / "run"), "--store", str(small / "store")]
+    assert testbed_command("run", tmp_path / "grid.yaml", *paths, "--executor", "serial", "--no-report").code == 0
+    ended = testbed_command("compare", tmp_path / "run", tmp_path / "run", "--store", small / "store")
+    assert ended.code == 0 and "0 cells compared" in ended.out

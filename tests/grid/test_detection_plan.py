@@ -103,3 +103,19 @@ def test_numbers_of_several_training_seeds_have_mean_and_spread(grid):
     assert len(planned.jobs[found[0].digest].inputs["rows"]) == 3
     assert cells(planned, metric="accuracy:seed_std")
     assert not any(":seed" in c.row["metric"] for c in plan(grid | {"train_seeds": [0]}).cells)
+
+
+def test_a_published_protocol_keeps_its_groups_and_its_name_is_in_every_row(grid):
+    grid |= {"protocol": "openood-v1.5/cifar10", "ood": [{"use": "mnist5k", "name": "mnist", "group": "near"}]}
+    with pytest.raises(UsageError, match=r"'mnist' is a far set in protocol .*, and has 'near' here"):
+        plan(grid)
+    grid["ood"] = [{"use": "mnist5k", "name": "mnist", "group": "far"}, {"use": "gaussian", "group": "far"}]
+    planned = plan(grid)
+    assert {c.row["protocol"] for c in planned.cells} == {"openood-v1.5/cifar10"}
+    assert any("has no OOD sets gaussian" in note for note in planned.notes)
+
+
+def test_a_name_close_to_a_protocols_is_noted(grid):
+    notes = plan(grid | {"protocol": "openood-v1.5/cifar-10"}).notes
+    assert any("no published protocol; did you mean 'openood-v1.5/cifar10'" in note for note in notes)
+    assert not any("protocol" in note for note in plan(grid).notes)
