@@ -84,17 +84,30 @@ def tune(
             f"{detector}: no published sweep; give one, or tune one of these: {nearest(detector, sweeps())}"
         )
     chosen = sweeps()[detector] if sweep is None else sweep
-    plugin = plugins.read("detector", detector)
+    best, trials = search(plugins.read("detector", detector), {}, chosen, fit, inside, outside)
+    return Tuned(detector, best.params, tuning_set, float(best.auroc or 0.0), trials)
+
+
+def search(
+    plugin: plugins.Plugin,
+    base: Mapping[str, Any],
+    sweep: Mapping[str, Sequence[Any]],
+    fit: Outputs,
+    inside: Outputs,
+    outside: Outputs,
+) -> tuple[Trial, tuple[Trial, ...]]:
+    """The best trial and all of them, in order; `base` holds the parameters that are not swept. As `tune` otherwise."""
     trials = []
-    for values in itertools.product(*chosen.values()):
-        params = dict(zip(chosen, values, strict=True))
+    for values in itertools.product(*sweep.values()):
+        params = dict(zip(sweep, values, strict=True))
         try:
-            fitted = plugin.build(**plugin.validate(params)).fit(fit)
+            built = plugin.build(**plugin.validate({**base, **params}))
+            fitted = built.fit(fit) if plugin.facts["fitted_on"] else built
             trials.append(Trial(params, auroc(fitted.score(inside), fitted.score(outside))))
         except (DataError, UsageError) as error:
             trials.append(Trial(params, None, str(error)))
     scored = [trial for trial in trials if trial.auroc is not None]
     if not scored:
-        raise DataError(f"{detector}: none of {len(trials)} combinations could be fitted; the first: {trials[0].error}")
-    best = max(scored, key=lambda trial: trial.auroc or 0.0)
-    return Tuned(detector, best.params, tuning_set, float(best.auroc or 0.0), tuple(trials))
+        where = f"{plugin.name}: none of {len(trials)} combinations could be fitted"
+        raise DataError(f"{where}; the first: {trials[0].error}")
+    return max(scored, key=lambda trial: trial.auroc or 0.0), tuple(trials)

@@ -18,6 +18,7 @@ from testbed.grid.pooled_jobs import groups, mean_name
 from testbed.grid.protocol_checks import wrong_groups
 from testbed.grid.reader import Where
 from testbed.grid.resolved import DataEntry, Resolved
+from testbed.grid.tuning import tuned_on_scored
 
 
 def all_checks(resolved: Resolved) -> Iterator[tuple[Where, str]]:
@@ -35,12 +36,14 @@ def all_checks(resolved: Resolved) -> Iterator[tuple[Where, str]]:
     yield from black_boxes(resolved)
     yield from idle_spectrum(resolved)
     yield from wrong_groups(resolved)
+    yield from tuned_on_scored(resolved)
 
 
 def missing_splits(resolved: Resolved) -> Iterator[tuple[Where, str]]:
     """Every split that something is fitted or trained on must hold examples."""
     wants = [("calibration", f"calibrator {c.name!r}") for c in resolved.calibrators if c.bound.plugin.name != "none"]
     wants += [(d.fit, f"detector {d.name!r}") for d in resolved.detectors if d.fit]
+    wants += [("calibration", f"tuning detector {d.name!r}") for d in resolved.detectors if d.tune]
     wants += [("train", f"training model {m.name!r}") for m in resolved.models if m.train]
     wants += [
         ("calibration", f"metric {m.plugin.name!r}") for m in resolved.metrics if m.plugin.facts["needs"] == "source"

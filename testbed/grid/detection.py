@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from testbed.digest import canonical
-from testbed.grid import network_jobs, pooled_jobs
+from testbed.grid import network_jobs, pooled_jobs, tuning
 from testbed.grid.jobs import SetRef
 from testbed.grid.plan import Sample
 from testbed.grid.resolved import Bound, CalibratorEntry, ConditionEntry, DetectorEntry, OodEntry
@@ -67,7 +67,7 @@ class Detection:
         first = []
         for detector in self.resolved.detectors:
             for position, calibrator in enumerate(calibrators):
-                full = {**row, "detector": detector.name, "calibrator": calibrator.name, "fit": detector.fit}
+                full = {**row, "detector": detector.name, "calibrator": calibrator.name, "fit": detector.fitted_on}
                 sets = [o for o in self.resolved.ood if self.model.planner.wanted({**full, **ood_row(o)})]
                 if not sets and position:
                     continue
@@ -181,7 +181,12 @@ class Detection:
             outputs = self.jobs.forward(model.model, self.jobs.split(model.data, entry.fit, model.seed), entry.fit)
         elif "head" in entry.bound.plugin.facts["consumes"]:
             outputs = self.jobs.forward(model.model, model.clean, "clean")
-        return self.jobs.bank(entry, outputs, code, fitted, model.entry.name)
+        tuned = []
+        if entry.tune:
+            split = self.jobs.split(model.data, "calibration", model.seed)
+            sets = self.jobs.forward(model.model, split, "calibration"), self.ood(entry.tune.on).outputs
+            tuned = [tuning.tune_job(self.jobs, entry, outputs, sets, (code, fitted), model.entry.name)]
+        return self.jobs.bank(entry, outputs, code, fitted, model.entry.name, tuned)
 
     def scores(self, entry: DetectorEntry, seen: Seen, calibrator: CalibratorEntry, target: str, label: str) -> str:
         """The job that holds a detector's scores of one set.

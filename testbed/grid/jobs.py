@@ -25,7 +25,7 @@ VERSIONS: Final[Mapping[str, int]] = {
     "describe": 1, "file": 1, "split": 1, "ood": 1, "weights": 1, "train": 1, "shift": 1, "attack": 1, "quantise": 1,
     "forward": 1, "worst": 1, "calibrate": 1, "bank": 2, "detect": 2, "score": 1, "score_ood": 1, "audit": 2,
     "samples": 2, "score_transfer": 1, "bank_network": 1, "detect_network": 1, "detect_worst": 1, "replay": 1,
-    "score_pooled": 1, "score_failures": 1, "over_seeds": 1,
+    "score_pooled": 1, "score_failures": 1, "over_seeds": 1, "tune": 1,
     "score_groups": 1, "aggregate": 1, "recalibrated": 1,
     "curve": 1,
 }  # fmt: skip
@@ -276,13 +276,14 @@ class Jobs:
         calibrator: Mapping[str, Any],
         fitted: Sequence[str],
         label: str,
+        tuned: Sequence[str] = (),
     ) -> str:
-        """A fitted detector."""
+        """A fitted detector; `tuned` is the job that chose its parameters."""
         fields = {"detector": self.code(entry.bound), **calibrator}
         return self.add(
             "bank",
             fields,
-            {"outputs": [outputs] if outputs else [], "calibrator": fitted},
+            {"outputs": [outputs] if outputs else [], "calibrator": fitted, "tuned": tuned},
             f"fit {entry.name} for {label}",
         )
 

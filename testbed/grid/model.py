@@ -162,11 +162,24 @@ class Calibrator(Use):
     fit: Condition = "clean"
 
 
+class Tune(_Strict):
+    """Hyper-parameters chosen by AUROC between the calibration split and a tuning OOD set that is never scored.
+
+    on     the tuning set: any data set that can be an OOD set
+    sweep  parameter -> values to try; left out: the published sweep of the method
+    """
+
+    on: Ref
+    limit: Annotated[int, Field(ge=1)] | None = 1000
+    sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] | None = None
+
+
 class Detector(Use):
-    """A detector, and the split it is fitted on (default: the one its method states)."""
+    """A detector, the split it is fitted on (default: the one its method states), and what tunes it, if anything."""
 
     name: str | None = None
     fit: Literal["train", "calibration"] | None = None
+    tune: Tune | None = None
 
 
 class Ood(BaseModel):

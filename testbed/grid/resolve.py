@@ -31,6 +31,7 @@ from testbed.grid.resolved import (
     Resolved,
     Step,
 )
+from testbed.grid.tuning import resolve_tuning
 from testbed.types import Kind, Spec
 
 Entry = TypeVar("Entry")
@@ -309,7 +310,8 @@ class Resolver:
         default = bound.plugin.facts["fitted_on"]
         if entry.fit and not default:
             self.fail((*where, "fit"), f"detector {bound.plugin.name!r} is not fitted on anything")
-        return DetectorEntry(entry.name or _short(entry.use), bound, entry.fit or default)
+        tune = resolve_tuning(self, (*where, "tune"), entry.tune, bound) if entry.tune else None
+        return DetectorEntry(entry.name or _short(entry.use), bound, entry.fit or default, tune)
 
     def ood(self, where: Where, entry: schema.Ood) -> list[OodEntry]:
         found = []

@@ -148,6 +148,21 @@ class DetectorEntry:
     name: str
     bound: Bound
     fit: str | None
+    tune: TuneEntry | None = None
+
+    @property
+    def fitted_on(self) -> str | None:
+        """What the column `fit` says: the split it is fitted on, and the set its hyper-parameters are tuned on."""
+        tuned = f"tuned on {self.tune.on.name}" if self.tune else None
+        return "; ".join(filter(None, (self.fit, tuned))) or None
+
+
+@dataclass(frozen=True)
+class TuneEntry:
+    """The set that hyper-parameters are tuned on, and the values to try, parameter by parameter."""
+
+    on: OodEntry
+    sweep: Mapping[str, tuple[Any, ...]]
 
 
 @dataclass(frozen=True)

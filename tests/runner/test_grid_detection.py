@@ -113,3 +113,31 @@ def test_seed_rows_are_mean_and_standard_deviation_of_the_seeds_rows(detection, 
         (mean,), (std,) = (look.rows(done, metric=f"{metric}:{what}") for what in ("seed_mean", "seed_std"))
         assert mean["value"] == pytest.approx(np.mean(values)) and mean["train_seed"] is None
         assert std["value"] == pytest.approx(np.std(values, ddof=1)) and std["ci_low"] is None
+
+
+def test_a_tuned_detector_takes_the_best_trial_and_says_so(detection, runs, look):
+    from testbed.detection.knn import KNN
+
+    detection |= {
+        "conditions": ["clean"],
+        "detectors": [{"use": "knn", "tune": {"on": "uniform", "limit": 60, "sweep": {"k": [1, 20, 601]}}}],
+    }
+    done = runs(detection)
+    planned, store = plan(runs.write(detection)), Store(str(runs.store))
+    train, inside, outside, test = (
+        access.outputs(store, by_label(planned, f"forward net on {name}").digest)
+        for name in ("train", "calibration", "uniform", "clean")
+    )
+    by_hand = {}
+    for k in (1, 20):
+        fitted = KNN(k=k).fit(train)
+        by_hand[k] = auroc(fitted.score(inside), fitted.score(outside))
+    best = max(by_hand, key=by_hand.get)
+    (row,) = look.rows(done, metric="auroc")
+    assert row["flags"] == f"tuned:k={best} (auroc {by_hand[best]:.4f} on the tuning set)"
+    assert row["fit"] == "train; tuned on uniform"
+    expected = KNN(k=best).fit(train).score(test)
+    assert np.array_equal(scores(store, planned, "score knn on net clean"), expected)
+    trials = store.require(by_label(planned, "tune knn").digest).meta["trials"]
+    assert [t["params"] for t in trials] == [{"k": 1}, {"k": 20}, {"k": 601}]
+    assert trials[2]["auroc"] is None and "the bank has 600 rows" in trials[2]["error"]

@@ -23,7 +23,7 @@ HOME: Final[Mapping[str, str]] = {
     "attack": "attacks", "worst": "attacks", "audit": "audits", "curve": "curves",
     "bank_network": "networks", "detect_network": "networks", "detect_worst": "attacks",
     "calibrate": "fits", "bank": "fits", "detect": "fits",
-    "score_pooled": "pooled", "score_failures": "pooled", "over_seeds": "pooled",
+    "tune": "fits", "score_pooled": "pooled", "score_failures": "pooled", "over_seeds": "pooled",
     "score": "scores", "score_ood": "scores", "samples": "scores", "score_transfer": "transfer",
     "replay": "streams",
     "score_groups": "aggregates", "aggregate": "aggregates",

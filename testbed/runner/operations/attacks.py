@@ -104,11 +104,10 @@ def pushed(job: Job, store: Store, model: Any) -> Any:
     """A detector's score as the victim, with the fitted detector and its usual scores from the store."""
     from testbed.detection.differentiable import torch_score
     from testbed.perturb.pushed import Pushed
+    from testbed.runner.operations.fits import fitted_detector
 
     recipe = job.recipe["victim"]["detector"]
-    detector = access.code("detector", recipe, store).build(**recipe["params"])
-    state = access.read_state(store, access.one(job, "bank"))
-    detector = detector.restore(state) if state else detector
+    detector = fitted_detector(recipe, access.one(job, "bank"), store)
     score = torch_score(detector, access.outputs(store, access.one(job, "outputs"), features=False))
     usual = store.tensors(access.one(job, "usual"), "scores")["scores"]
     if "features" in detector.consumes and model.feature_reason:

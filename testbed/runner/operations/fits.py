@@ -31,7 +31,9 @@ def calibrate(job: Job, store: Store, writer: Writer) -> None:
 def bank(job: Job, store: Store, writer: Writer) -> None:
     """Fit a detector on the outputs of the split it asks for (or on nothing)."""
     recipe = job.recipe["detector"]
-    detector = access.code("detector", recipe, store).build(**recipe["params"])
+    tuned = store.require(access.one(job, "tuned")).meta["tuned"] if job.inputs.get("tuned") else {}
+    detector = access.code("detector", recipe, store).build(**{**recipe["params"], **tuned.get("params", {})})
+    writer.meta["tuned"] = tuned
     if not job.inputs.get("outputs"):
         writer.meta.update(state={}, fitted=False)
         return
@@ -42,13 +44,33 @@ def bank(job: Job, store: Store, writer: Writer) -> None:
 
 def detect(job: Job, store: Store, writer: Writer) -> None:
     """Score a set of outputs with a fitted detector; scores are larger for more out-of-distribution."""
-    recipe = job.recipe["detector"]
-    detector = access.code("detector", recipe, store).build(**recipe["params"])
-    state = access.read_state(store, access.one(job, "bank"))
-    detector = detector.restore(state) if state else detector
+    detector = fitted_detector(job.recipe["detector"], access.one(job, "bank"), store)
+    writer.meta["tuned"] = store.require(access.one(job, "bank")).meta.get("tuned", {})
     data = detector_view(job, store, access.one(job, "outputs"), detector)
     scores = np.asarray(detector.score(data), dtype=np.float64)
     write_scores(writer, scores, data.ids if data.ids is not None else np.arange(len(scores)))
+
+
+def fitted_detector(recipe: Mapping[str, Any], bank: str, store: Store) -> Any:
+    """A detector in its fitted state, with the parameters that tuning chose where it was tuned."""
+    tuned = store.require(bank).meta.get("tuned", {}).get("params", {})
+    detector = access.code("detector", recipe, store).build(**{**recipe["params"], **tuned})
+    state = access.read_state(store, bank)
+    return detector.restore(state) if state else detector
+
+
+def tune(job: Job, store: Store, writer: Writer) -> None:
+    """Choose a detector's parameters by AUROC between the calibration split and the tuning set."""
+    from testbed.detection.tuning import search
+
+    recipe = job.recipe["detector"]
+    plugin = access.code("detector", recipe, store)
+    bare = plugin.build(**recipe["params"])
+    inside, outside = (detector_view(job, store, access.one(job, role), bare) for role in ("id", "ood"))
+    fit = detector_view(job, store, access.one(job, "outputs"), bare) if job.inputs.get("outputs") else inside
+    best, trials = search(plugin, recipe["params"], job.recipe["sweep"], fit, inside, outside)
+    writer.meta["tuned"] = {"params": dict(best.params), "auroc": best.auroc}
+    writer.meta["trials"] = [{"params": dict(t.params), "auroc": t.auroc, "error": t.error} for t in trials]
 
 
 def write_scores(writer: Writer, scores: Float64, ids: Array) -> None:

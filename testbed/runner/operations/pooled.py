@@ -13,7 +13,7 @@ from testbed.metrics.ood import AUROC
 from testbed.metrics.pooled import mean_estimate, pooled_auroc
 from testbed.runner.operations import access
 from testbed.runner.operations.fits import fitted, probabilities
-from testbed.runner.operations.scores import draws, estimate_rows, write_rows
+from testbed.runner.operations.scores import draws, estimate_rows, score_flags, write_rows
 from testbed.store import Store, Writer
 from testbed.types import Array, Float64, Job
 
@@ -24,7 +24,7 @@ def score_pooled(job: Job, store: Store, writer: Writer) -> None:
     """Metrics of a detector's scores: all ID sets pooled into one, against each OOD set, and the mean over these."""
     inside = [scores_of(store, digest) for digest in job.inputs["id"]]
     outside = [scores_of(store, digest)[0] for digest in job.inputs["ood"]]
-    flags = not_finite(store, job)
+    flags = score_flags(job, store)
     rows = []
     for position, metric in built(job, store):
         if isinstance(metric, AUROC) and metric.interval == "delong":
@@ -46,7 +46,7 @@ def score_failures(job: Job, store: Store, writer: Writer) -> None:
     outside = np.concatenate([scores_of(store, digest)[0] for digest in job.inputs["ood"]])
     right = np.concatenate([correct(job, store, digest) for digest in job.inputs["outputs"]])
     shared = draws(job.recipe["seed"], len(inside), job.recipe["intervals"]["replicates"])
-    flags = ";".join(not_finite(store, job))
+    flags = ";".join(score_flags(job, store))
     rows = []
     for position, metric in built(job, store):
         rows += estimate_rows(position, metric(inside, outside, right, draws=shared), flags)
@@ -105,16 +105,6 @@ def correct(job: Job, store: Store, digest: str) -> Array:
     decided: Float64 = probabilities(fitted(job, store)[0], data) if recipe else np.asarray(data.logits)
     right: Array = decided.argmax(axis=1) == np.asarray(data.labels)
     return right
-
-
-def not_finite(store: Store, job: Job) -> list[str]:
-    """What a row's flags say of scores that are NaN or infinite, one word a side and kind."""
-    counts = {
-        f"{role}:{kind}": sum(store.require(digest).meta[kind] for digest in job.inputs[role])
-        for role in ("id", "ood")
-        for kind in ("nan", "infinite")
-    }
-    return [f"{name}={count}" for name, count in counts.items() if count]
 
 
 def listed(estimates: Estimate | Sequence[Estimate]) -> list[Estimate]:

@@ -59,17 +59,22 @@ def score_ood(job: Job, store: Store, writer: Writer) -> None:
     """Metrics of the scores of one detector on an in-distribution and an out-of-distribution set."""
     inside, outside = (store.tensors(access.one(job, role), "scores")["scores"] for role in ("id", "ood"))
     shared = draws(job.recipe["seed"], len(inside), job.recipe["intervals"]["replicates"])
-    flags = [
-        f"{name}:{kind}={store.require(access.one(job, name)).meta[kind]}"
-        for name in ("id", "ood")
-        for kind in ("nan", "infinite")
-    ]
-    flags = [flag for flag in flags if not flag.endswith("=0")]
+    flags = score_flags(job, store)
     rows = []
     for position, recipe in enumerate(job.recipe["metrics"]):
         metric = access.code("metric", recipe, store).build(**recipe["params"])
         rows += estimate_rows(position, metric(inside, outside, draws=shared), ";".join(flags))
     write_rows(writer, rows)
+
+
+def score_flags(job: Job, store: Store) -> list[str]:
+    """What a row says of a detector's scores beside its value: those not finite, and parameters that were tuned."""
+    sides = {role: [store.require(digest).meta for digest in job.inputs[role]] for role in ("id", "ood")}
+    counts = {f"{r}:{k}": sum(m[k] for m in metas) for r, metas in sides.items() for k in ("nan", "infinite")}
+    tuned = sides["id"][0].get("tuned") or {}
+    chosen = ", ".join(f"{name}={value}" for name, value in tuned.get("params", {}).items())
+    words = [f"{name}={count}" for name, count in counts.items() if count]
+    return [*words, f"tuned:{chosen} (auroc {tuned['auroc']:.4f} on the tuning set)"] if tuned else words
 
 
 def estimate_rows(position: int, estimates: Estimate | Sequence[Estimate], flags: str = "") -> list[dict[str, Any]]:
