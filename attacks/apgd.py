@@ -9,7 +9,7 @@
 The step starts at 2 eps; checkpoints come after 22, 41, 57, 70, 80, 87, 93, 99 of 100 steps. After going back, the
 momentum term keeps the previous iterate. As in the authors' code the first checkpoint counts its first step as a rise
 where the loss is above zero. All state is per example, so a row's run does not depend on the others; an example leaves
-at its first fooled iterate. The l1 rule (Croce and Hein 2021) is not here.
+at its first fooled iterate. In l1 the steps are sparse and the ball shrinks to eps: see `sparse_ascent`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class APGD:
     restarts  random starts; later ones see only the examples still standing
     rho       share of rising steps below which the step is halved
     eot       gradients averaged per step, for models that draw random numbers
+    judge     fresh draws, with the mean of whose predictions an example must be fooled to leave
     """
 
     eps: float
@@ -49,9 +50,10 @@ class APGD:
     loss: Literal["ce", "dlr", "margin"] = "ce"
     rho: float = 0.75
     eot: int = 1
+    judge: int = 1
     bounds: Any = (0.0, 1.0)
 
-    norms: ClassVar = ("linf", "l2")
+    norms: ClassVar = ("linf", "l2", "l1")
     streams: ClassVar = True
     reference: ClassVar = PAPER
 
@@ -60,7 +62,7 @@ class APGD:
         from .ascent import Ascent, Standing
         from .losses import towards
 
-        ascent = Ascent(self.eps, self.norm, self.steps, self.rho, self.eot, self.bounds)
+        ascent = Ascent(self.eps, self.norm, self.steps, self.rho, self.eot, self.bounds, judge=self.judge)
         standing = Standing(x, y)
         for number in range(self.restarts):
             standing.attack(lambda rows: towards(self.loss, y[rows]), ascent, model, rng, f"apgd-{self.loss}/{number}")
@@ -87,7 +89,7 @@ class APGDT:
     hopeless: bool = False
     bounds: Any = (0.0, 1.0)
 
-    norms: ClassVar = ("linf", "l2")
+    norms: ClassVar = ("linf", "l2", "l1")
     streams: ClassVar = True
     reference: ClassVar = PAPER
 

@@ -16,7 +16,7 @@ from testbed.perturb.victim import Victim
 
 from .balls import project_in_place, start, step_along
 from .losses import Rows
-from .sampling import gradient_of
+from .sampling import gradient_of, mean_logits
 
 #: A run is hopeless where even this many times its recent pace would not take it to success in the steps left.
 OPTIMISM = 2.0
@@ -37,6 +37,7 @@ class Ascent:
     eot: int = 1
     bounds: Any = (0.0, 1.0)
     hopeless: bool = False
+    judge: int = 1
 
     def checkpoints(self) -> dict[int, int]:
         """Number of steps done -> steps since the checkpoint before.
@@ -97,6 +98,12 @@ class Standing:
             return
         low, high = limits(ascent.bounds, self.x, self.x.device)
         now = start(self.x[rows], ascent.norm, ascent.eps, rng.take(rows.cpu().numpy()), name, low, high)
+        if ascent.norm == "l1":
+            from . import sparse_ascent
+
+            sparse_ascent.climb(model, ascent, self, rows, now, aim)
+            self.spent += ascent.steps + 3
+            return
         climb(model, ascent, self, rows, now, aim)
         self.spent += ascent.steps + 1
 
@@ -123,7 +130,7 @@ def climb(
     low, high = limits(ascent.bounds, now, now.device)
     gradient, loss, logits = gradient_of(model, now, aim(rows), rows, ascent.eot)
     state = _begin(ascent, standing, rows, now, gradient, loss)
-    state = _drop_fooled(standing, state, logits, 1)
+    state = _drop_fooled(model, ascent, standing, state, logits, 1)
     checkpoints = ascent.checkpoints()
     second = next(iter(list(checkpoints)[1:]), 0)
     for done in range(1, ascent.steps + 1):
@@ -136,7 +143,7 @@ def climb(
             logits = model(state.now, rows=state.rows)
             loss = aim(state.rows)(logits, slice(None))
         _record(state, loss, done)
-        state = _drop_fooled(standing, state, logits, done + 1)
+        state = _drop_fooled(model, ascent, standing, state, logits, done + 1)
         if done in checkpoints and ascent.hopeless and done == second:
             pace = OPTIMISM * (state.best_loss - state.mark) / checkpoints[done]
             state = _give_up(standing, state, state.best_loss + pace * (ascent.steps - done) < 0)
@@ -191,9 +198,20 @@ def _checkpoint(state: State, ascent: Ascent, period: int) -> None:
     state.gradient = torch.where(mask, state.best_gradient, state.gradient)
 
 
-def _drop_fooled(standing: Standing, state: State, logits: Tensor, evaluation: int) -> State:
-    fooled = logits.argmax(1) != standing.y[state.rows]
+def _drop_fooled(
+    model: Victim, ascent: Ascent, standing: Standing, state: State, logits: Tensor, evaluation: int
+) -> State:
+    fooled = fooled_now(model, ascent, standing, state.rows, state.now, logits)
     if not bool(fooled.any()):
         return state
     standing.note(state.rows[fooled], state.now[fooled], evaluation)
     return state.keep(~fooled)
+
+
+def fooled_now(model: Victim, ascent: Ascent, standing: Standing, rows: Tensor, now: Tensor, logits: Tensor) -> Tensor:
+    """Which rows are fooled; where `judge` asks for fresh draws, those that seem so must be fooled by them too."""
+    fooled = logits.argmax(1) != standing.y[rows]
+    if ascent.judge > 1 and bool(fooled.any()):
+        at = torch.nonzero(fooled).flatten()
+        fooled[at] = mean_logits(model, now[at], rows[at], ascent.judge).argmax(1) != standing.y[rows[at]]
+    return fooled

@@ -1,6 +1,8 @@
 """AutoAttack: a fixed cascade of parameter-free attacks, judged per example (Croce and Hein 2020).
 
-    standard  APGD-CE, APGD-T (9 targets), Square (5000 queries), FAB-T (9 targets)
+    standard  APGD-CE, APGD-T (9 targets), Square (5000 queries), FAB-T (9 targets);
+              in l1 APGD-CE has 5 restarts and APGD-T 5 targets (Croce and Hein 2021)
+    plus      APGD-CE and APGD-DLR with 5 restarts, APGD-T, Square, FAB (untargeted, 5 restarts), FAB-T
     rand      APGD-CE and APGD-DLR with gradients averaged over 20 draws, for models that draw random numbers
 
 An example leaves at its first fooled iterate; it is robust where every stage failed, so the result is the per-example
@@ -8,7 +10,8 @@ worst case. Order does not change that, and Square comes before FAB-T because it
 more. Each stage starts from the clean image, with its own draws.
 
 The number of targets and the losses adapt to the number of classes: k - 1 targets at most; with three classes the
-targeted ratio divides by z_(1) - z_(3), with two both ratios are the plain logit difference.
+targeted ratio divides by z_(1) - z_(3), with two both ratios are the plain logit difference. How many targets a stage
+had is in the audit (`apgd-t_targets`).
 
 A standing example's image is, of the stages' highest-loss iterates, the one with the highest cross-entropy.
 """
@@ -32,25 +35,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AutoAttack:
-    """AutoAttack, cascade `standard` or `rand`.
+    """AutoAttack, cascade `standard`, `plus` or `rand`.
 
+    targets     wrong classes of APGD-T and FAB-T; by itself 9, and 5 for APGD-T in l1
     judge       rand only: fresh draws whose mean prediction decides whether an example is fooled
     exhaustive  spend the whole budget on every standing example; without it, runs of APGD-T (the first target
                 excepted), Square and FAB-T end where twice their recent pace would not take them to success
     """
 
     eps: float
-    norm: Literal["linf", "l2"] = "linf"
-    cascade: Literal["standard", "rand"] = "standard"
+    norm: Literal["linf", "l2", "l1"] = "linf"
+    cascade: Literal["standard", "plus", "rand"] = "standard"
     steps: int = 100
-    targets: int = 9
+    targets: int | None = None
     queries: int = 5000
     eot: int = 20
     judge: int = 20
     exhaustive: bool = False
     bounds: Any = (0.0, 1.0)
 
-    norms: ClassVar = ("linf", "l2")
+    norms: ClassVar = ("linf", "l2", "l1")
+    version: ClassVar = 2
     kinds: ClassVar = ("image",)
     streams: ClassVar = True
     reference: ClassVar = PAPER
@@ -59,13 +64,21 @@ class AutoAttack:
         """Name and attack of each stage, in order."""
         ball = {"eps": self.eps, "norm": self.norm, "bounds": self.bounds}
         if self.cascade == "rand":
-            yield "apgd-ce", APGD(**ball, steps=self.steps, eot=self.eot)
-            yield "apgd-dlr", APGD(**ball, steps=self.steps, eot=self.eot, loss="dlr")
+            random: dict[str, Any] = {"steps": self.steps, "eot": self.eot, "judge": self.judge}
+            yield "apgd-ce", APGD(**ball, **random)
+            yield "apgd-dlr", APGD(**ball, **random, loss="dlr")
             return
-        yield "apgd-ce", APGD(**ball, steps=self.steps)
-        yield "apgd-t", APGDT(**ball, steps=self.steps, targets=self.targets, hopeless=not self.exhaustive)
-        yield "square", Square(**ball, queries=self.queries, hopeless=not self.exhaustive)
-        yield "fab-t", FAB(**ball, steps=self.steps, targets=self.targets, hopeless=not self.exhaustive)
+        plus, hopeless = self.cascade == "plus", not self.exhaustive
+        towards = self.targets or (5 if self.norm == "l1" and not plus else 9)
+        yield "apgd-ce", APGD(**ball, steps=self.steps, restarts=5 if plus or self.norm == "l1" else 1)
+        if plus:
+            yield "apgd-dlr", APGD(**ball, steps=self.steps, restarts=5, loss="dlr")
+        yield "apgd-t", APGDT(**ball, steps=self.steps, targets=towards, hopeless=hopeless)
+        yield "square", Square(**ball, queries=self.queries, hopeless=hopeless)
+        fab: dict[str, Any] = {"steps": self.steps, "hopeless": hopeless}
+        if plus:
+            yield "fab", FAB(**ball, **fab, targeted=False, restarts=5)
+        yield "fab-t", FAB(**ball, **fab, targets=self.targets or 9)
 
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
         """x `[n c h w]` -> the attacked x; see `testbed.perturb.attack`."""

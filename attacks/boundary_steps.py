@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from testbed.perturb.attack import Found
 from testbed.perturb.execution import limits
-from testbed.perturb.geometry import length
+from testbed.perturb.geometry import length, per_row
 from testbed.perturb.victim import Victim
 
 from .ascent import OPTIMISM
@@ -23,13 +23,17 @@ if TYPE_CHECKING:
 
 #: Pace is looked at over this many steps.
 PACE = 10
+#: The aim of an untargeted walk: at each step the class whose boundary is nearest.
+NEAREST = -1
+#: p of the norm -> order of its dual, which measures gradients.
+DUAL = {"linf": 1.0, "l2": 2.0, "l1": float("inf")}
 
 
 class Closest:
     """Each example's closest fooled iterate; without one, the iterate nearest to being fooled."""
 
-    def __init__(self, x: Tensor, y: Tensor, eps: float | None, norm: str) -> None:
-        self.x, self.y, self.norm = x, y, norm
+    def __init__(self, x: Tensor, y: Tensor, eps: float | None, norm: str, classes: int) -> None:
+        self.x, self.y, self.norm, self.classes = x, y, norm, classes
         self.eps = float("-inf") if eps is None else eps
         self.best, self.margin = x.clone(), torch.full((len(x),), float("-inf"), device=x.device)
         self.distance = torch.full((len(x),), float("inf"), dtype=torch.float64, device=x.device)
@@ -56,9 +60,9 @@ class Closest:
         at = rows[better]
         self.best[at], self.margin[at] = flat[better].reshape(-1, *self.x.shape[1:]), gap[better]
 
-    def found(self) -> Found:
+    def found(self, **info: object) -> Found:
         """What the attack returns; distances of the fooled ones are in the images."""
-        return Found(self.best, self.first, None)
+        return Found(self.best, self.first, None, info)
 
 
 @dataclass
@@ -80,12 +84,23 @@ class Walk:
         return Walk(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
 
 
-def walk(fab: FAB, model: Victim, closest: Closest, rows: Tensor, aim: Tensor) -> None:
-    """One run for these rows; leaves what it found in `closest`."""
+def begin(fab: FAB, x: Tensor, rng: Any, name: str) -> Tensor:
+    """Half of eps away from each row in a random direction, in the box; x and the result are `[m ...]`."""
+    low, high = limits(fab.bounds, x, x.device)
+    shape = tuple(x.shape[1:])
+    draws = rng.uniform(shape, -1.0, 1.0, name=name) if fab.norm == "linf" else rng.normal(shape, name=name)
+    raw = torch.from_numpy(draws).to(x)
+    size = torch.linalg.vector_norm(raw.flatten(1), ord={"linf": float("inf"), "l2": 2.0, "l1": 1.0}[fab.norm], dim=1)
+    return torch.clamp(x + raw * per_row(0.5 * float(fab.eps or 0.0) / size, raw), low, high)
+
+
+def walk(fab: FAB, model: Victim, closest: Closest, rows: Tensor, aim: Tensor, start: Tensor | None = None) -> None:
+    """One run for these rows from `start`, or their clean images; leaves what it found in `closest`."""
     x0 = closest.x[rows].flatten(1)
+    now = x0.clone() if start is None else start.flatten(1)
     far = torch.full((len(rows),), float("inf"), dtype=torch.float64, device=x0.device)
     no = torch.zeros_like(rows, dtype=torch.bool)
-    here = Walk(rows, x0, aim, x0.clone(), far, far, no, no.clone())
+    here = Walk(rows, x0, aim, now, far, far, no, no.clone())
     low, high = limits(fab.bounds, closest.x, closest.x.device)
     if not isinstance(low, float):
         low, high = (bound.expand_as(closest.x[:1]).flatten(1) for bound in (low, high))
@@ -121,17 +136,35 @@ def _offsets(here: Walk, gradient: Tensor, f: Tensor) -> Tensor:
 
 def _linearise(fab: FAB, model: Victim, closest: Closest, here: Walk, step: int) -> tuple[Tensor, Tensor]:
     """Gradient `[m d]` and value `[m]` of f at x_k. Rows found fooled only now go back and are evaluated once more."""
-    gradient, f, fooled = _gradient(model, closest, here.now, here.rows, here.aim)
+    gradient, f, fooled = _gradient(fab, model, closest, here.now, here.rows, here.aim)
     fooled &= ~here.back
     if step > 0 and bool(fooled.any()):
         at = torch.nonzero(fooled).flatten()
         _go_back(fab, closest, here, at, step)
-        gradient[at], f[at], _ = _gradient(model, closest, here.now[at], here.rows[at], here.aim[at])
+        gradient[at], f[at], _ = _gradient(fab, model, closest, here.now[at], here.rows[at], here.aim[at])
     here.back = torch.zeros_like(here.back)
     return gradient, f
 
 
-def _gradient(model: Victim, closest: Closest, now: Tensor, rows: Tensor, aim: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _gradient(
+    fab: FAB, model: Victim, closest: Closest, now: Tensor, rows: Tensor, aim: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradient and value of f, and which rows are fooled; untargeted, f is of the class nearest by |f| / |grad f|."""
+    if fab.targeted:
+        return _towards(model, closest, now, rows, aim)
+    best, value = torch.zeros_like(now), torch.zeros(len(rows), device=now.device)
+    least = torch.full_like(value, float("inf"))
+    for wrong in range(1, closest.classes):
+        other = (closest.y[rows] + wrong) % closest.classes
+        gradient, f, fooled = _towards(model, closest, now, rows, other)
+        away = f.abs() / torch.linalg.vector_norm(gradient, ord=DUAL[fab.norm], dim=1).clamp_min(1e-12)
+        closer = away < least
+        least, value = torch.where(closer, away, least), torch.where(closer, f, value)
+        best = torch.where(closer[:, None], gradient, best)
+    return best, value, fooled
+
+
+def _towards(model: Victim, closest: Closest, now: Tensor, rows: Tensor, aim: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     y = closest.y[rows]
 
     def difference(z: Tensor, at: slice) -> Tensor:

@@ -15,6 +15,7 @@ from testbed.perturb.geometry import length
 from testbed.perturb.victim import Victim
 
 from .losses import cross_entropy
+from .sampling import mean_logits
 
 
 def run(
@@ -44,7 +45,7 @@ def run(
         draws = {"rng": rng.take(rows.cpu().numpy())} if "rng" in inspect.signature(attack).parameters else {}
         found = attack(model.take(rows), x[rows].clone(), y[rows], **draws)
         eps, norm = inside
-        logits = _mean_logits(model, found.x, rows, judge)
+        logits = mean_logits(model, found.x, rows, judge)
         value = cross_entropy(logits, y[rows])
         near = within(length(found.x - x[rows], norm), eps, norm, x[0].numel())
         fooled = (logits.argmax(1) != y[rows]) & near
@@ -56,11 +57,5 @@ def run(
         first[rows[fooled]] = (before + step.clamp_min(1))[fooled].long()
         stage[rows[fooled]] = number
         info[f"found_by_{name}"] = int(fooled.sum())
+        info |= {f"{name}_{key}": value for key, value in found.info.items() if isinstance(value, int)}
     return Found(out, first, None, {**info, "stage": stage})
-
-
-def _mean_logits(model: Victim, x: Tensor, rows: Tensor, draws: int) -> Tensor:
-    """The logits that decide: of one forward pass, or the log of the mean softmax of several fresh draws."""
-    if draws == 1:
-        return model(x, rows=rows)
-    return torch.stack([model(x, rows=rows).softmax(1) for _ in range(draws)]).mean(0).log()

@@ -8,7 +8,10 @@ For a target class t, f = z_t - z_y; d1 and d2 are the smallest steps in the box
     if x is misclassified: keep it if it is the closest so far, and go back, x <- x_0 + 0.9 (x - x_0)
 
 `fab` is the targeted form that AutoAttack runs (FAB-T): one run for each of the likeliest wrong classes, from the clean
-image. Within a budget an example is done at its first fooled iterate inside the ball. An iterate that was not fooled
+image. Untargeted, as cascade `plus` runs it, t is at each step the class whose linearised boundary is nearest, which
+takes a gradient a class. Runs after the first start half of eps away in a random direction.
+
+Within a budget an example is done at its first fooled iterate inside the ball. An iterate that was not fooled
 is evaluated once, not twice: the gradient of the next step tells.
 """
 
@@ -28,10 +31,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FAB:
-    """FAB-T.
+    """FAB-T, or with `targeted` off FAB.
 
-    eps           budget; None = the smallest perturbation found, whatever its size
-    targets       likeliest wrong classes tried, at most k - 1
+    eps       budget; None = the smallest perturbation found, whatever its size
+    targets   likeliest wrong classes tried, at most k - 1
+    restarts  runs (of each target); those after the first need eps
     hopeless  every 10 steps, end runs whose closest point so far would, at twice the pace of the last 10 steps, still
               be outside the ball at the end; needs eps
     """
@@ -40,6 +44,8 @@ class FAB:
     norm: Literal["linf", "l2", "l1"] = "linf"
     steps: int = 100
     targets: int = 9
+    targeted: bool = True
+    restarts: int = 1
     alpha_max: float = 0.1
     eta: float = 1.05
     beta: float = 0.9
@@ -54,17 +60,28 @@ class FAB:
         "Francesco Croce and Matthias Hein", 2020, "ICML", "1907.02044",
     )  # fmt: skip
 
-    def __call__(self, model: Victim, x: Tensor, y: Tensor) -> Found:
-        """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`. FAB-T draws nothing at random."""
+    def __post_init__(self) -> None:
+        if self.restarts < 1 or (self.restarts > 1 and self.eps is None):
+            raise ValueError(
+                f"restarts={self.restarts}: must be at least 1, and more than 1 start within eps: give eps"
+            )
+
+    def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
+        """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`. Draws at random in restarts only."""
         import torch
 
-        from .boundary_steps import Closest, walk
+        from .boundary_steps import NEAREST, Closest, begin, walk
         from .losses import ranked_targets
 
-        closest = Closest(x, y, self.eps, self.norm)
-        aims = ranked_targets(model(x, rows=torch.arange(len(x), device=x.device)), y, self.targets)
+        clean = model(x, rows=torch.arange(len(x), device=x.device))
+        closest = Closest(x, y, self.eps, self.norm, clean.shape[1])
+        aims = ranked_targets(clean, y, self.targets) if self.targeted else torch.full_like(y[:, None], NEAREST)
         for rank in range(aims.shape[1]):
-            rows = closest.standing
-            if len(rows):
-                walk(self, model, closest, rows, aims[rows, rank])
-        return closest.found()
+            for number in range(self.restarts):
+                rows = closest.standing
+                if len(rows):
+                    start = (
+                        begin(self, x[rows], rng.take(rows.cpu().numpy()), f"fab{rank}/{number}") if number else None
+                    )
+                    walk(self, model, closest, rows, aims[rows, rank], start)
+        return closest.found(targets=int(aims.shape[1]) if self.targeted else 0)

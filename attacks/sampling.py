@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from testbed.perturb.victim import Loss, Victim
@@ -14,3 +15,10 @@ def gradient_of(model: Victim, x: Tensor, loss: Loss, rows: Tensor, draws: int) 
         another = model.gradient(x, loss, rows=rows)
         gradient, value, logits = gradient + another[0], value + another[1], logits + another[2]
     return (gradient, value, logits) if draws == 1 else (gradient / draws, value / draws, logits / draws)
+
+
+def mean_logits(model: Victim, x: Tensor, rows: Tensor, draws: int) -> Tensor:
+    """The logits that decide: of one forward pass, or the log of the mean softmax of several fresh draws."""
+    if draws == 1:
+        return model(x, rows=rows)
+    return torch.stack([model(x, rows=rows).softmax(1) for _ in range(draws)]).mean(0).log()

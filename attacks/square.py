@@ -5,6 +5,7 @@ or the example is fooled. p starts at `p_init` and halves after queries 10, 50, 
 
     linf  start: stripes of +-eps, one sign per column and channel; window: x +- eps, one sign per channel
     l2    start: a grid of pyramid bumps scaled to eps; window: mass is moved from a second window into the first
+    l1    as l2 with steeper pyramids, and projected on ball and box instead of scaled (Croce and Hein 2021)
 
 Every example has windows and signs of its own, so that no result depends on batch mates; the authors' code shares
 them. A window may touch the last row and column, which floor(U (h - s)) never lets it. Only standing examples are
@@ -54,13 +55,14 @@ class Square:
     """
 
     eps: float
-    norm: Literal["linf", "l2"] = "linf"
+    norm: Literal["linf", "l2", "l1"] = "linf"
     queries: int = 5000
     p_init: float = 0.8
     hopeless: bool = False
     bounds: Any = (0.0, 1.0)
 
-    norms: ClassVar = ("linf", "l2")
+    norms: ClassVar = ("linf", "l2", "l1")
+    version: ClassVar = 2
     kinds: ClassVar = ("image",)
     white_box: ClassVar = False
     streams: ClassVar = True
@@ -77,7 +79,8 @@ class Square:
 
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
         """x `[n c h w]` -> the attacked x; see `testbed.perturb.attack`."""
-        from .square_search import search_l2, search_linf
+        from .square_bumps import search_bumps
+        from .square_search import search_linf
 
-        search = search_linf if self.norm == "linf" else search_l2
+        search = search_linf if self.norm == "linf" else search_bumps
         return search(self, model, x, y, rng)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import linprog, minimize
 from testbed_attacks.ascent import Ascent
+from testbed_attacks.autoattack import AutoAttack
 from testbed_attacks.hyperplane import step_onto
 from testbed_attacks.square import side
 from testbed_attacks.square_search import window
@@ -121,6 +124,39 @@ def test_fab_finds_the_distance_of_a_linear_model() -> None:
 
 
 @pytest.mark.verifies("autoattack", by="hand", against="worst case of a linear model in ball and box, every verdict")
+def test_the_stages_of_each_cascade() -> None:
+    def stages(**how: Any) -> list[str]:
+        return [name for name, _ in AutoAttack(0.1, **how).stages()]
+
+    standard = ["apgd-ce", "apgd-t", "square", "fab-t"]
+    assert stages() == stages(norm="l1") == standard
+    assert stages(cascade="plus") == ["apgd-ce", "apgd-dlr", "apgd-t", "square", "fab", "fab-t"]
+    assert stages(cascade="rand") == ["apgd-ce", "apgd-dlr"]
+    runs = dict(AutoAttack(0.1, norm="l1").stages())
+    assert (runs["apgd-ce"].restarts, runs["apgd-t"].targets, runs["fab-t"].targets) == (5, 5, 9)
+    plus = dict(AutoAttack(0.1, cascade="plus").stages())
+    assert (plus["apgd-ce"].restarts, plus["apgd-dlr"].restarts, plus["fab"].restarts) == (5, 5, 5)
+    assert not plus["fab"].targeted and plus["fab-t"].targeted and plus["apgd-t"].targets == 9
+
+
+def test_the_number_of_targets_adapts_and_is_said() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(35, 3))
+    x = torch.rand(10, 1, 5, 7)
+    out = testbed.attack("autoattack", eps=0.001, steps=5, queries=5).run(model, x, model(x).argmax(1))
+    assert out.audit["apgd-t_targets"] == 2 and out.audit["fab-t_targets"] == 2
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("shape", [(1, 5, 9), (4, 12, 7), (7, 3, 3)])
+def test_any_shape_and_channel_count(norm: str, shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(int(np.prod(shape)), 3))
+    x = torch.rand(4, *shape)
+    out = testbed.attack("autoattack", norm=norm, eps=0.01, steps=10, queries=20).run(model, x, model(x).argmax(1))
+    assert len(out) == 4 and np.isfinite(out.distance).all()
+
+
 def test_a_cascade_says_which_stage_fooled_each_example() -> None:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5))
