@@ -23,18 +23,26 @@ def report(
     run: Annotated[Path | None, typer.Argument(help="Run folder; the newest under runs/ if left out.")] = None,
     table: Annotated[Format | None, typer.Option(help="Print the tables instead of writing the page.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the page; default RUN/report.html.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Choose a combination: equal, or accuracy=1,robust_accuracy=2,ece=1,auroc=1,latency=0.5"),
+    ] = None,
     live: Annotated[bool, typer.Option("--live", help="Serve the page on this machine until the run ends.")] = False,
     port: Annotated[int, typer.Option(help="With --live: the port on 127.0.0.1; 0 takes a free one.")] = 0,
 ) -> None:
     """One HTML page of a run that opens offline, or its table as text."""
     from testbed.report.load import read_run
 
-    if table is not None and (live or out is not None):
-        raise UsageError("--table prints to the terminal; it goes with neither --live nor --out")
+    if (table is not None or weights is not None) and (live or out is not None):
+        raise UsageError("--table and --weights print to the terminal; they go with neither --live nor --out")
     if live and out is not None:
         raise UsageError("--live writes RUN/report.html when the run ends; it does not go with --out")
     found = read_run(run)
-    if live:
+    if weights is not None:
+        from testbed.cli.select import choose
+
+        choose(found, weights, table or Format.terminal)
+    elif live:
         from testbed.report.live import serve
 
         print(serve(found.folder, port, lambda address: print(f"{found.name}: {address}", flush=True)))

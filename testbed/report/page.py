@@ -22,7 +22,7 @@ from testbed.report.payload import payload
 ASSETS = "assets"
 
 #: In the order in which they must run.
-SCRIPTS = ("base.js", "table.js", "charts.js", "sections.js", "main.js")
+SCRIPTS = ("base.js", "table.js", "charts.js", "sections.js", "selection.js", "main.js")
 
 
 def write_page(run: Run, path: Path | None = None) -> Path:

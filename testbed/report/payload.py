@@ -20,6 +20,7 @@ from testbed.report.images import read_strip
 from testbed.report.load import Run, condition_label
 from testbed.report.reliability import reliability
 from testbed.report.scores import score_charts
+from testbed.report.selection import page_tables
 from testbed.report.table import ood_label
 from testbed.types import REGRESSIONS, RESULTS
 
@@ -37,6 +38,7 @@ def payload(run: Run, live: bool = False) -> dict[str, Any]:
         "live": live,
         "rows": columns([{**row, **labels(row)} for row in run.rows], (*RESULTS, "label", "over", "family")),
         "reliability": reliability(run),
+        "selection": page_tables(run),
         "scores": {"charts": charts, "left_out": left_out},
         "regressions": regressions(run),
         "images": images(run.folder / "images"),

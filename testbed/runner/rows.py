@@ -211,6 +211,28 @@ def previews(digests: Sequence[str], store: Store) -> dict[int, Any]:
     return kept
 
 
+def with_earlier_costs(table: Any, path: Path) -> Any:
+    """jobs.parquet of a rerun: what was there already keeps the times and counts that an earlier run here measured.
+
+    The status stays "cached". A job that was never run into this folder has none; so has all after a damaged file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    measured = ("started", "seconds", "cpu_seconds", "peak_bytes", "host", "pid", "forwards", "gradients", "bytes")
+    if not path.is_file() or not any(one == "cached" for one in table["status"].to_pylist()):
+        return table
+    try:
+        earlier = {row["digest"]: row for row in pq.read_table(path, schema=table.schema).to_pylist()}
+    except (pa.ArrowException, OSError):
+        return table
+    found = []
+    for row in table.to_pylist():
+        before = earlier.get(row["digest"]) if row["status"] == "cached" else None
+        found.append({**row, **{name: before[name] for name in measured}} if before else row)
+    return pa.Table.from_pylist(found, schema=table.schema)
+
+
 def replace(path: Path, write: Any) -> None:
     """Write a file beside its place and move it there, so that a reader never sees half of it."""
     fresh = path.with_name(path.name + ".new")

@@ -170,7 +170,8 @@ def write_folder(plan: Plan, store: Store, folder: Path, outcome: Outcome, page:
     """All tables of a run, and its page."""
     import pyarrow.parquet as pq
 
-    rows.replace(folder / "jobs.parquet", lambda path: pq.write_table(outcome.table(), path))
+    jobs = rows.with_earlier_costs(outcome.table(), folder / "jobs.parquet")
+    rows.replace(folder / "jobs.parquet", lambda path: pq.write_table(jobs, path))
     table = rows.write_results(plan, store, folder, outcome.errors())
     rows.write_samples(plan, store, folder)
     write_regressions(plan, store, folder)

@@ -80,6 +80,7 @@ def test_a_browser_draws_it_and_runs_nothing_of_the_data(write_run, tmp_path) ->
     assert ids == [
         "overview",
         "curves",
+        "selection",
         "reliability",
         "images",
         "detection",

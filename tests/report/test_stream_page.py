@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +15,7 @@ from testbed.report.stream import read_stream
 from testbed.report.stream_page import segments, stream_payload, write_stream_page
 from testbed.types import STREAM, STREAM_VERSION, arrow_schema
 
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 NAME = "</script><script>alert(1)</script>"
 
 
@@ -29,7 +32,8 @@ def folder(tmp_path):
     rows += [row(1000, "segment", calibrator=NAME, metric="accuracy", n=1000)]
     table = pa.Table.from_pylist(rows, schema=arrow_schema(STREAM, STREAM_VERSION))
     pq.write_table(table, tmp_path / "stream.parquet")
-    plan = {"name": "my <stream>", "grid": {"stream": {"label_delay": 3, "rollback": None}}, "provenance": {}}
+    asked = {"label_delay": 3, "rollback": None, "rolling": {"window": 10}, "conformal": {"alpha": 0.1}}
+    plan = {"name": "my <stream>", "grid": {"stream": asked}, "provenance": {}}
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     return tmp_path
 
@@ -64,3 +68,16 @@ def test_segments_know_where_drift_is():
 def test_a_folder_without_a_stream_says_how_to_make_one(tmp_path):
     with pytest.raises(UsageError, match="testbed monitor STREAM"):
         read_stream(tmp_path)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to draw the page with")
+def test_a_browser_draws_it_and_runs_nothing_of_the_data(folder, tmp_path):
+    path = write_stream_page(read_stream(folder))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--virtual-time-budget=20000"]
+    flags += ["--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1600,6000"]
+    done = subprocess.run([CHROMIUM, *flags, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120)
+    body = done.stdout[done.stdout.index("<body") :]
+    shown = re.sub(r"<script.*?</script>", "", body, flags=re.DOTALL)
+    assert re.findall(r'<section id="([\w-]+)"', body) == ["happened", "rolling", "drift", "numbers", "provenance"]
+    assert shown.count("<svg") >= 7 and "could not be drawn" not in shown
+    assert "&lt;script&gt;alert" in shown and "<script>alert" not in shown

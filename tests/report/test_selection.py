@@ -1,0 +1,188 @@
+"""Which combination to deploy: criteria against the samples they come from, resamples against plain ones."""
+
+import json
+import re
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from testbed.cli import app, guarded
+from testbed.errors import UsageError
+from testbed.metrics.bootstrap import Draws
+from testbed.report.candidates import _auroc, pools
+from testbed.report.load import read_run
+from testbed.report.page import page
+from testbed.report.selection import ON_PAGE, page_tables, parse_weights, selections, table_rows
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, write_run):
+    return write_run(tmp_path_factory.mktemp("run"), models=("standard", "adversarial", "robust"), images=False)
+
+
+@pytest.fixture(scope="module")
+def table(folder):
+    return selections(read_run(folder), 400)[0]
+
+
+def samples(folder, **where):
+    rows = pq.read_table(folder / "samples.parquet").to_pylist()
+    found = [r for r in rows if all(r[k] == v for k, v in where.items())]
+    return sorted(found, key=lambda r: r["id"])
+
+
+def right(rows, calibrator):
+    return np.array([dict(r["decision"])[calibrator] == r["label"] for r in rows])
+
+
+def measured(table, **where):
+    (one,) = [c for c in table.candidates if all(getattr(c, k) == v for k, v in where.items())]
+    return {name: m.value for name, m in one.measured.items()}
+
+
+def test_criteria_are_what_the_samples_say(folder, table):
+    of = {"dataset": "mnist5k", "model": "robust"}
+    found = measured(table, model="robust", calibrator="temperature", detector="energy")
+    clean = right(samples(folder, **of, condition="clean"), "temperature")
+    worst = np.all([right(samples(folder, **of, condition=f"pgd linf {e}"), "temperature") for e in (0.1, 0.2, 0.3)], 0)
+    eces = []
+    for severity in (1, 3, 5):
+        rows = samples(folder, **of, condition=f"fog s{severity}")
+        p = np.array([dict(r["confidence"])["temperature"] for r in rows], dtype=np.float64)
+        hit = right(rows, "temperature")
+        gap = np.bincount(np.clip(np.ceil(p * 15).astype(int) - 1, 0, 14), p - hit)
+        eces.append(np.abs(gap).sum() / len(p))
+    inside = [dict(r["score"])["energy"] for r in samples(folder, **of, condition="clean")]
+    aurocs = []
+    for name in ("scrambled-patches", "gaussian"):
+        outside = [dict(r["score"])["energy"] for r in samples(folder, dataset=name, model="robust", condition="clean")]
+        aurocs.append(roc_auc_score([0] * len(inside) + [1] * len(outside), inside + outside))
+
+    assert found["accuracy"] == pytest.approx(clean.mean())
+    assert found["robust_accuracy"] == pytest.approx((worst & clean).mean())
+    assert found["ece"] == pytest.approx(np.mean(eces))
+    assert found["auroc"] == pytest.approx(np.mean(aurocs))
+
+
+def test_resamples_of_auroc_against_plain_ones():
+    rng = np.random.default_rng(0)
+    inside, outside = rng.integers(0, 6, 40).astype(float), rng.integers(2, 8, 30).astype(float)
+    draws = Draws(0, 40, 25, "a")
+    other = draws.other(30, "b")
+
+    found = _auroc(inside, outside, draws, other)
+    plain = [
+        roc_auc_score([0] * 40 + [1] * 30, np.concatenate([inside[i], outside[j]]))
+        for i, j in zip(draws.indices(), other.indices(), strict=True)
+    ]
+
+    assert found.replicates == pytest.approx(plain)
+    assert found.value == pytest.approx(roc_auc_score([0] * 40 + [1] * 30, np.concatenate([inside, outside])))
+
+
+def test_resamples_are_paired(table):
+    """Combinations that differ in the detector alone have the same accuracy in every resample."""
+    by = {(c.model, c.calibrator, c.detector): i for i, c in enumerate(table.candidates)}
+    one, other = by["robust", "none", "msp"], by["robust", "none", "energy"]
+    column = table.criteria.index("accuracy")
+
+    assert np.array_equal(table.replicates[:, one, column], table.replicates[:, other, column])
+    assert table.replicates[:, one, column].std() > 0
+
+
+def test_who_was_not_measured_cannot_win(table):
+    assert {c.model for c in table.candidates} == {"adversarial", "robust"}
+    assert sum("standard" in reason and "pgd linf 0.3" in reason for reason in table.pool.left_out) == 3
+
+
+def test_probabilities_sum_to_one_and_follow_the_weights(table):
+    for weights in ({}, {"accuracy": 1.0}, {"auroc": 2.0, "ece": 1.0}):
+        assert table.best(weights).sum() == pytest.approx(1.0)
+    best = int(np.argmax(table.best({"ece": 1.0})))
+    assert table.values[best, table.criteria.index("ece")] == table.values[:, table.criteria.index("ece")].min()
+
+
+def test_a_combination_beaten_in_everything_is_not_on_the_front(table):
+    front = table.front()
+    signs = np.where(table.higher, 1, -1)
+    for i, values in enumerate(table.values * signs):
+        beaten = [(o >= values).all() and (o > values).any() for o in table.values * signs]
+        assert front[i] == (not any(beaten))
+
+
+def test_latency_is_of_forward_passes_and_only_if_all_models_have_it(folder, tmp_path):
+    import pyarrow as pa
+
+    from testbed.types import JOBS, JOBS_VERSION, arrow_schema
+
+    def with_jobs(models):
+        target = tmp_path / "-".join(models)
+        target.mkdir()
+        for name in ("results.parquet", "samples.parquet", "plan.json"):
+            (target / name).write_bytes((folder / name).read_bytes())
+        rows = [
+            dict.fromkeys(JOBS) | {"kind": "forward", "label": f"forward {m} on clean", "seconds": s, "forwards": 200}
+            for m in models
+            for s in (0.2, 0.4, 9.0)
+        ]
+        pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema(JOBS, JOBS_VERSION)), target / "jobs.parquet")
+        return selections(read_run(target), 50)[0]
+
+    both, one = with_jobs(["robust", "adversarial", "standard"]), with_jobs(["robust"])
+    assert both.values[:, both.criteria.index("latency")] == pytest.approx(2.0)
+    assert "latency" not in one.criteria and len(one.candidates) == len(both.candidates)
+
+
+def test_weights_are_read_and_mistakes_named():
+    assert parse_weights("accuracy=1,ece=0.5") == {"accuracy": 1.0, "ece": 0.5}
+    assert parse_weights("equal") == {}
+    for text, words in {
+        "acuracy=1": "did you mean 'accuracy'",
+        "accuracy": "criterion=weight",
+        "accuracy=much": "'much' is not a number",
+        "ece=-1": "at least 0",
+        "ece=0": "above 0",
+    }.items():
+        with pytest.raises(UsageError, match=re.escape(words)):
+            parse_weights(text)
+
+
+def test_the_text_table_is_sorted_and_says_its_conventions(table, folder, capsys):
+    head, rows = table_rows(table, {})
+    best = [float(row[-1]) for row in rows]
+    assert head[-2:] == ["utility", "P(best)"] and best == sorted(best, reverse=True)
+    code = guarded(lambda: app(args=["report", str(folder), "--weights", "accuracy=2,ece=1"], prog_name="testbed"))
+    printed = capsys.readouterr().out
+    assert code == 0
+    for words in ("P(best)", "weights: accuracy 2", "left out: standard", "mean over 3 shifts"):
+        assert words in printed
+    code = guarded(
+        lambda: app(args=["report", str(folder), "--weights", "equal", "--table", "markdown"], prog_name="testbed")
+    )
+    assert code == 0 and "| --- |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "given", [["--weights", "acc=1"], ["--weights", "latency=1"], ["--weights", "equal", "--live"]]
+)
+def test_a_mistake_on_the_command_line_is_exit_code_2(folder, given):
+    assert guarded(lambda: app(args=["report", str(folder), *given], prog_name="testbed")) == 2
+
+
+def test_the_page_has_the_table_with_its_resamples(folder, table):
+    data = page_tables(read_run(folder))[0]
+    assert data["dataset"] == "mnist5k" and len(data["candidates"]) == min(ON_PAGE, len(table.candidates))
+    assert len(data["replicates"]) == 200 and len(data["replicates"][0][0]) == len(data["criteria"])
+    assert data["candidates"][0]["front"]
+    text = page(read_run(folder))
+    inside = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
+    assert inside["selection"] == [data]
+
+
+def test_a_run_without_samples_has_no_candidates(folder, tmp_path):
+    for name in ("results.parquet", "plan.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    assert pools(read_run(tmp_path)) == []
+    assert page_tables(read_run(tmp_path)) == []
