@@ -375,7 +375,7 @@ def test_p_values_are_those_of_the_tests(name: str) -> None:
 
     got = plugins.read("metric", name).build()(p, y, draws=metrics.Draws(0, 300, 1))
 
-    order = np.lexsort((y, *p.T))
+    order = np.lexsort((y, *p.T)) if name == "skce_p" else np.arange(300)
     assert got.value == getattr(metrics, function)(p[order], y[order]).p_value
 
 
