@@ -4,8 +4,8 @@
 
 Runs each method on one set (3,000 fitted, 2,000 scored, 10 classes, twice too sharp) beside netcal, probmetrics,
 scikit-learn, betacal, torchmetrics, uncertainty-calibration, relplot and MAPIE where they can be imported; versions as
-in tests/golden/make_calibration_golden.py. "objective" rows compare the value of the loss that both minimise, for
-methods whose optimum is flat or whose reference stops early: ours minus theirs, negative where ours is lower.
+in tests/golden/make_calibration_golden.py. The
+NLL on the fitted split says which of two that differ is nearer to its optimum, where the NLL is what both minimise.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ P = softmax(Z)
 def ours(name: str, **params: Any) -> np.ndarray:
     from testbed import plugins
 
-    return np.asarray(plugins.read("calibrator", name).build(**params).fit(Z[FIT], Y[FIT]).probs(Z[TEST]))
+    return np.asarray(plugins.read("calibrator", name).build(**params).fit(Z[FIT], Y[FIT]).probs(Z))
 
 
 def sklearn(method: str) -> np.ndarray:
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.frozen import FrozenEstimator
 
+    x = Z if method == "temperature" else np.log(P) - np.log1p(-P)  # one against the rest: log odds, as ours
     cal = CalibratedClassifierCV(FrozenEstimator(Logits(Z.shape[1])), method=method)
-    return np.asarray(cal.fit(Z[FIT], Y[FIT]).predict_proba(Z[TEST]))
+    return np.asarray(cal.fit(x[FIT], Y[FIT]).predict_proba(x))
 
 
 def probmetrics(name: str) -> np.ndarray:
@@ -41,14 +42,14 @@ def probmetrics(name: str) -> np.ndarray:
 
     special = {"ets": lambda: ETSCalibrator(loss="mse"), "vector": VectorScalingCalibrator}
     cal = special[name]() if name in special else get_calibrator(name)
-    return np.asarray(cal.fit(P[FIT], Y[FIT]).predict_proba(P[TEST]))
+    return np.asarray(cal.fit(P[FIT], Y[FIT]).predict_proba(P))
 
 
 def netcal(module: str, name: str, **params: Any) -> np.ndarray:
     import importlib
 
     cal = getattr(importlib.import_module(f"netcal.{module}"), name)(**params)
-    return np.asarray(cal.fit(P[FIT], Y[FIT]).transform(P[TEST]))
+    return np.asarray(cal.fit(P[FIT], Y[FIT]).transform(P))
 
 
 CALIBRATORS: dict[tuple[str, str], tuple[Callable[[], np.ndarray], Callable[[], np.ndarray]]] = {
@@ -135,8 +136,9 @@ def main() -> None:
         except Exception as error:  # a peer that is absent or refuses the data is a row of the table
             print(f"| {name} | {package} | not run: {type(error).__name__}: {str(error)[:80]} | | |", flush=True)
             continue
-        losses = f"NLL {nll(a, Y[TEST]):.6f} | NLL {nll(b / b.sum(axis=1, keepdims=True), Y[TEST]):.6f}"
-        print(f"| {name} | {package} | {np.abs(a - b).max():.1e} | {losses} |", flush=True)
+        b = b / b.sum(axis=1, keepdims=True)
+        losses = f"fit NLL {nll(a[FIT], Y[FIT]):.6f} | fit NLL {nll(b[FIT], Y[FIT]):.6f}"
+        print(f"| {name} | {package} | {np.abs(a - b)[TEST].max():.1e} | {losses} |", flush=True)
     for name, package, mine, theirs in metrics():
         try:
             a, b = mine(), theirs()
