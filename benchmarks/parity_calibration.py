@@ -32,7 +32,10 @@ def sklearn(method: str) -> np.ndarray:
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.frozen import FrozenEstimator
 
-    x = Z if method == "temperature" else np.log(P) - np.log1p(-P)  # one against the rest: log odds, as ours
+    from testbed.calibration.inputs import log_probs
+    from testbed.calibration.platt import log_odds
+
+    x = Z if method == "temperature" else log_odds(log_probs(Z))  # one against the rest: the scores that ours takes
     cal = CalibratedClassifierCV(FrozenEstimator(Logits(Z.shape[1])), method=method)
     return np.asarray(cal.fit(x[FIT], Y[FIT]).predict_proba(x))
 
