@@ -63,7 +63,7 @@ FACTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "online": False, "reference": None,
     },
     "detector": {"version": 1, "consumes": ("logits",), "fitted_on": None, "reference": None},
-    "dataset": {"version": 1, "reference": None},
+    "dataset": {"version": 1, "paths": (), "reference": None},
     "model": {
         "version": 1, "kinds": ("image",), "gradients": True, "external": False, "weights_from": "anywhere",
         "packages": (), "adapter": False, "reference": None,

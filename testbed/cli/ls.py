@@ -122,7 +122,9 @@ def spelled(plugin: Plugin) -> str:
 def stated(kind: str, facts: Mapping[str, Any]) -> str:
     """The facts that differ from what holds where a plug-in states nothing."""
     usual = FACTS[kind]
-    shown = {name: v for name, v in facts.items() if name not in ("reference", "version") and v != usual.get(name)}
+    shown = {
+        name: v for name, v in facts.items() if name not in ("reference", "version", "paths") and v != usual.get(name)
+    }
     return ", ".join(name if v is True else f"{name}: {_words(v)}" for name, v in shown.items())
 
 

@@ -24,14 +24,14 @@ from testbed.types import Array, Examples, Spec
 class HubDataset:
     """A data set of the hub (or a local folder of parquet, CSV or image files that `load_dataset` understands).
 
-    name, config, revision  as in `datasets.load_dataset(name, config, revision=...)`
+    path, config, revision  as in `datasets.load_dataset(path, config, revision=...)`
     split         only this split, in the syntax of `datasets` ("train", "train[:10%]"); by default all, as parts
     image, label  column names
     classes       number of classes, where the label column does not know it
     size          side in pixels that every image is cropped and resized to; needed where sizes differ
     """
 
-    name: str
+    path: str
     config: str | None = None
     revision: str | None = None
     split: str | None = None
@@ -63,27 +63,27 @@ class HubDataset:
         return {"fingerprint": {part: table._fingerprint for part, table in self._tables.items()}, "checksums": sums}
 
     def load(self, part: str) -> Examples:
-        check_part(part, self.sizes(), self.name)
+        check_part(part, self.sizes(), self.path)
         return self.load_rows(part, np.arange(self.sizes()[part]))
 
     def load_rows(self, part: str, rows: Array) -> Examples:
         """Decode only these positions."""
         table = self._tables[part]
-        x = stack(self._decode(table, part, rows), rows, f"data set {self.name!r}, part {part!r}")
+        x = stack(self._decode(table, part, rows), rows, f"data set {self.path!r}, part {part!r}")
         labels = np.asarray(table.with_format(None)[self.label])[rows] if len(rows) else np.empty(0, np.int64)
-        y = as_labels(labels, len(rows), self._classes, f"data set {self.name!r}, column {self.label!r}")
+        y = as_labels(labels, len(rows), self._classes, f"data set {self.path!r}, column {self.label!r}")
         return Examples(x, y, ids_of(part, rows, list(self._tables)), self.spec())
 
     def _open(self) -> Any:
-        datasets = _datasets(f"data set {self.name!r}")
+        datasets = _datasets(f"data set {self.path!r}")
         try:
-            return datasets.load_dataset(self.name, self.config, revision=self.revision, split=self.split)
+            return datasets.load_dataset(self.path, self.config, revision=self.revision, split=self.split)
         except (FileNotFoundError, ConnectionError, OSError) as error:
             raise EnvironmentProblem(
-                f"data set {self.name!r} cannot be had from the hub or its cache: {_first_line(error)}"
+                f"data set {self.path!r} cannot be had from the hub or its cache: {_first_line(error)}"
             ) from None
         except ValueError as error:
-            raise UsageError(f"data set {self.name!r}: {_first_line(error)}") from None
+            raise UsageError(f"data set {self.path!r}: {_first_line(error)}") from None
 
     @cached_property
     def _tables(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class HubDataset:
             for column in (self.image, self.label):
                 if column not in table.column_names:
                     raise UsageError(
-                        f"data set {self.name!r}, part {part!r}, has no column {column!r}; "
+                        f"data set {self.path!r}, part {part!r}, has no column {column!r}; "
                         f"{nearest(column, table.column_names)}"
                     )
         return tables
@@ -104,7 +104,7 @@ class HubDataset:
         known: int | None = getattr(feature, "num_classes", None)
         if known is not None and self.classes not in (None, known):
             raise DataError(
-                f"data set {self.name!r}: column {self.label!r} has {known} classes, the grid says {self.classes}"
+                f"data set {self.path!r}: column {self.label!r} has {known} classes, the grid says {self.classes}"
             )
         if known is not None or self.classes is not None:
             return int(known or self.classes or 0)
@@ -117,25 +117,25 @@ class HubDataset:
 
 @dataclass(frozen=True)
 class Saved(HubDataset):
-    """A folder written by `datasets`' `save_to_disk`: `name` is its path."""
+    """A folder written by `datasets`' `save_to_disk`: `path`."""
 
-    paths: ClassVar[tuple[str, ...]] = ("name",)
+    paths: ClassVar[tuple[str, ...]] = ("path",)
 
     def files(self) -> tuple[Path, ...]:
-        folder = local_path(self.name, "data set 'saved'")
+        folder = local_path(self.path, "data set 'saved'")
         return tuple(sorted(f for f in folder.rglob("*") if f.is_file() and f.suffix == ".arrow"))
 
     def identity(self) -> dict[str, Any]:
         return {}
 
     def _open(self) -> Any:
-        folder = local_path(self.name, "data set 'saved'")
+        folder = local_path(self.path, "data set 'saved'")
         try:
-            opened = _datasets(f"data set {self.name!r}").load_from_disk(str(folder))
+            opened = _datasets(f"data set {self.path!r}").load_from_disk(str(folder))
         except FileNotFoundError:
             raise UsageError(f"data set 'saved': {folder} was not written by save_to_disk") from None
         if isinstance(opened, dict) and self.split:
-            check_part(self.split, {part: len(table) for part, table in opened.items()}, self.name)
+            check_part(self.split, {part: len(table) for part, table in opened.items()}, self.path)
             return opened[self.split]
         return opened
 

@@ -50,19 +50,19 @@ class Mnist1d:
 
     seed  which set is drawn
 
-    >>> Mnist1d(train=20, test=10).load("test").x.shape
+    >>> Mnist1d(train_size=20, test_size=10).load("test").x.shape
     (10, 40, 1)
     """
 
-    train: int = 4000
-    test: int = 1000
+    train_size: int = 4000
+    test_size: int = 1000
     seed: int = 42
 
     version: ClassVar[int] = 1
     reference: ClassVar[Paper] = Paper("Scaling down Deep Learning", "Sam Greydanus", 2020, "arXiv", "2011.14439")
 
     def sizes(self) -> dict[str, int]:
-        return {"train": self.train, "test": self.test}
+        return {"train": self.train_size, "test": self.test_size}
 
     def spec(self) -> Spec:
         return Spec("series", (POINTS, 1), 10, "float32", "tc", ((-LIMIT, LIMIT),), class_names=DIGITS)

@@ -17,6 +17,7 @@ from testbed.grid import model as schema
 from testbed.grid.attack_steps import attack_steps
 from testbed.grid.checks import all_checks
 from testbed.grid.model_sources import missing_packages, source_problems, weight_path
+from testbed.grid.paths import beside_grid
 from testbed.grid.problems import say, schema_problems
 from testbed.grid.reader import Document, Where
 from testbed.grid.resolved import (
@@ -173,6 +174,7 @@ class Resolver:
         bound = self.bind("dataset", where, entry)
         if bound is None:
             return None
+        bound = beside_grid(bound, self.document.base)
         counts = {split: getattr(entry, split) for split in ("train", "calibration", "test")}
         sizes, content, spec = self.ask(where, bound)
         name = entry.name or _short(entry.use)
@@ -320,6 +322,7 @@ class Resolver:
             bound = self.bind("dataset", where, schema.Use(use=name, **entry.params))
             if bound is None:
                 continue
+            bound = beside_grid(bound, self.document.base)
             source, size, content = self.ask_ood(where, bound)
             found += [
                 OodEntry(entry.name or _short(name), entry.group, bound, entry.limit, source, size, content, c)

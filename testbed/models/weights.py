@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def read(path: str | Path) -> dict[str, torch.Tensor]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).partition("\n")[0]
+        named = re.search(r"(GLOBAL|global|type|class)\s+`?([\w.]+)", str(error).partition("\n")[2])
+        reason = f"it asks for {named[2]}" if named else "no unpickler of plain tensors reads it"
         raise DataError(
             f"{path} is refused: it is a pickle that would run code, or is damaged ({reason}). "
             "Where you trust it, load it yourself and save its state_dict as safetensors"

@@ -6,6 +6,7 @@ in [0, 1], so eps is in pixels whatever it says.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -56,6 +57,39 @@ class SmallCnn:
         shape = common.image_spec(spec, "small_cnn", least=4)
         normalise = common.normalise(self.normalise, shape[0])
         return small_cnn.SmallCnn(shape, spec.classes, self.width, self.hidden, normalise=normalise)
+
+
+@dataclass(frozen=True)
+class KolterWong:
+    """The small and large convolutional networks of Wong & Kolter; takes their public checkpoints as they are.
+
+    >>> sum(p.numel() for p in KolterWong("large").build(Spec("image", (28, 28, 1), 10)).parameters())
+    1974762
+    """
+
+    variant: Literal["small", "large"] = "small"
+    normalise: Statistics = "none"
+
+    version: ClassVar[int] = 1
+    kinds: ClassVar[tuple[str, ...]] = ("image",)
+    reference: ClassVar[Paper] = SmallCnn.reference
+
+    @property
+    def key_map(self) -> Callable[[str], str]:
+        """Names in the public checkpoints -> names here."""
+        from testbed.models.nets.kolter_wong import keys
+
+        return keys
+
+    def build(self, spec: Spec) -> nn.Module:
+        """The network with fresh weights from torch's global generator."""
+        from testbed.models.nets import common, kolter_wong
+
+        channels, h, w = common.image_spec(spec, "kolter_wong", least=4)
+        if h % 4 or w % 4:
+            raise UsageError(f"model 'kolter_wong' takes sides that are multiples of 4, the data has {h}x{w}")
+        normalise = common.normalise(self.normalise, channels)
+        return kolter_wong.KolterWong(self.variant, (channels, h, w), spec.classes, normalise)
 
 
 @dataclass(frozen=True)
@@ -160,6 +194,11 @@ class WideResNet:
     reference: ClassVar[Paper] = Paper(
         "Wide Residual Networks", "Sergey Zagoruyko, Nikos Komodakis", 2016, "BMVC", "1605.07146"
     )
+
+    @property
+    def key_map(self) -> Callable[[str], str | None]:
+        """Checkpoints of TRADES carry a second first stage, `sub_block1`, that no forward pass uses: left out."""
+        return lambda name: None if name.startswith("sub_block1.") else name
 
     def build(self, spec: Spec) -> nn.Module:
         """The network with fresh weights from torch's global generator."""

@@ -75,7 +75,7 @@ def test_mnist1d_has_the_distribution_of_the_published_generator():
 
 
 def test_an_mnist1d_example_does_not_depend_on_how_many_are_drawn():
-    few, many = Mnist1d(train=10, test=10), Mnist1d(train=50, test=10)
+    few, many = Mnist1d(train_size=10, test_size=10), Mnist1d(train_size=50, test_size=10)
 
     assert (few.load("train").x == many.load("train").x[:10]).all()
     assert few.load("test").x.shape == (10, POINTS, 1)

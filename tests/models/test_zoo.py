@@ -13,7 +13,7 @@ from testbed.models import weights
 from testbed.models.build import module
 from testbed.models.classifier import Classifier
 from testbed.models.tensors import as_tensor
-from testbed.models.zoo import CifarResNet, CrownResNet, LeNet5, PreActResNet18, SmallCnn, WideResNet
+from testbed.models.zoo import CifarResNet, CrownResNet, KolterWong, LeNet5, PreActResNet18, SmallCnn, WideResNet
 from testbed.types import Spec
 
 GREY, RGB = Spec("image", (28, 28, 1), 10), Spec("image", (32, 32, 3), 10)
@@ -35,6 +35,9 @@ def one_thread():
         (CifarResNet(20), RGB, 269_722, 64),
         (CifarResNet(32), RGB, 464_154, 64),
         (CifarResNet(110), RGB, 1_727_962, 64),
+        (KolterWong(), GREY, 166_406, 100),
+        (KolterWong("large"), GREY, 1_974_762, 512),
+        (KolterWong("large"), RGB, 2_466_858, 512),
         (LeNet5(), GREY, 61_706, 84),
         (LeNet5("uncertainty"), GREY, 545_546, 84),
         (WideResNet(28, 10), RGB, 36_479_194, 640),
@@ -59,6 +62,7 @@ def test_networks_have_the_published_number_of_parameters(model, spec, parameter
         (CrownResNet(), GREY, "takes images with 3 channels, the data has 1"),
         (CrownResNet(), Spec("image", (28, 28, 3), 10), "takes 32x32 images"),
         (LeNet5(), Spec("image", (8, 8, 1), 10), "at least 12x12"),
+        (KolterWong(), Spec("image", (30, 28, 1), 10), "sides that are multiples of 4"),
         (SmallCnn(normalise="mnist"), RGB, "has 1 channels, the data has 3"),
     ],
     ids=repr,
@@ -101,6 +105,25 @@ def test_public_checkpoints_fit_and_give_their_accuracy(name):
     assert len(test) == n
     assert abs(int((found == torch.from_numpy(test.y)).sum()) - right) <= 1
     assert model.head() is not None
+
+
+@data
+@pytest.mark.data
+def test_a_public_kolter_wong_checkpoint_gives_the_same_logits_in_both_nets_that_take_it():
+    file = data_root() / "weights" / "mnist_kw_small_eps0.1.safetensors"
+    nets = [module(plugin, GREY, file).eval() for plugin in (KolterWong(), SmallCnn())]
+    x = torch.rand(5, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+
+    torch.testing.assert_close(nets[0](x), nets[1](x))
+
+
+def test_the_unused_stage_of_trades_checkpoints_is_left_out(tmp_path):
+    net = WideResNet(10, 1).build(RGB)
+    extra = {f"sub_block1.{key}": value for key, value in net.block1.state_dict().items()}
+    weights.write({**net.state_dict(), **extra}, tmp_path / "trades.safetensors")
+    other = module(WideResNet(10, 1), RGB, tmp_path / "trades.safetensors")
+
+    assert torch.equal(other.fc.weight, net.fc.weight)
 
 
 @data
