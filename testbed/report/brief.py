@@ -18,6 +18,9 @@ from testbed.report.table import OVER_SEEDS
 
 Row = Mapping[str, Any]
 
+#: Columns of detectors on one screen; the rest is in the report.
+MOST_DETECTORS = 6
+
 
 def show_brief(run: Run, console: Console) -> None:
     """Print the summary of a run and say where all of its numbers are."""
@@ -37,8 +40,11 @@ def table(rows: Sequence[Row], title: str = "") -> Table:
     """One line a condition and model of these rows."""
     rows = [r for r in rows if not r["metric"].endswith(OVER_SEEDS)]
     calibrators = distinct(rows, "calibrator", metric="ece")
-    detectors = distinct(rows, "detector", metric="auroc")
+    every = distinct(rows, "detector", metric="auroc")
+    detectors, left = every[:MOST_DETECTORS], len(every) - MOST_DETECTORS
     shown = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    if left > 0:
+        shown.caption = f"auroc of the first {MOST_DETECTORS} detectors; {left} more are in the report"
     shown.add_column("condition", no_wrap=True)
     shown.add_column("model", no_wrap=True)
     shown.add_column("accuracy", justify="right", no_wrap=True)

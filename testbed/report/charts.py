@@ -88,7 +88,13 @@ def reliability() -> Spec:
 
 def histogram() -> Spec:
     """Score histograms of the ID and the OOD set over common bins: fields from, to, share, set."""
-    colour = {"field": "set", "type": "nominal", "title": None, "legend": {"orient": "bottom"}}
+    colour = {
+        "field": "set",
+        "type": "nominal",
+        "title": None,
+        "legend": {"orient": "bottom"},
+        "sort": None,
+    }  # ID first
     return _layered(
         {"mark": {"type": "rect", "opacity": 0.5},
          "encoding": {"x": _quantity("from", "score (larger = more OOD)", nice=False), "x2": {"field": "to"},

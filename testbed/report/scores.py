@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from testbed.report.load import Run, condition_label
+from testbed.report.table import OVER_SEEDS
 from testbed.types import Float64
 
 BINS, POINTS = 40, 120
@@ -39,10 +40,14 @@ def score_charts(run: Run) -> tuple[list[dict[str, Any]], int]:
 
 
 def _pairs(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Each (sets, detector) once; clean against clean first, so that those are shown when not all can be."""
+    """Each (sets, detector) once; clean against clean first, so that those are shown when not all can be.
+
+    Rows over several sets (means, pooled sets, training seeds) have no scores of their own.
+    """
     seen: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
-        if row.get("ood_set") is not None:
+        alone = row.get("kind") != "full_spectrum" and not row["metric"].endswith(OVER_SEEDS)
+        if row.get("ood_set") is not None and alone and not row["ood_set"].startswith("mean("):
             sets = {
                 "condition": condition_label(row),
                 "ood_set": row["ood_set"],

@@ -141,3 +141,17 @@ def test_a_tuned_detector_takes_the_best_trial_and_says_so(detection, runs, look
     trials = store.require(by_label(planned, "tune knn").digest).meta["trials"]
     assert [t["params"] for t in trials] == [{"k": 1}, {"k": 20}, {"k": 601}]
     assert trials[2]["auroc"] is None and "the bank has 600 rows" in trials[2]["error"]
+
+
+def test_only_sets_with_scores_of_their_own_have_score_charts(detection, runs):
+    from testbed.report.load import read_run
+    from testbed.report.scores import score_charts
+
+    shift = {"shift": "gaussian_noise", "severity": 3}
+    ood = [{"use": ["gaussian", "uniform"], "limit": 40, "group": "far"}]
+    run = runs(detection | {"conditions": ["clean", shift], "full_spectrum": True, "detectors": ["msp"], "ood": ood})
+    charts, left_out = score_charts(read_run(run.folder))
+    assert left_out == 0
+    assert {(c["condition"], c["ood_set"]) for c in charts} == {
+        (condition, name) for condition in ("clean", "gaussian_noise s3") for name in ("gaussian", "uniform")
+    }

@@ -132,6 +132,9 @@ function strip(rows) {
   });
 }
 
+// A mean over OOD sets stands beside them: its convention without the words about the mean.
+const ofOneSet = (row) => row.convention?.replace(/^unweighted mean over \d+ OOD sets; /, "").replace(/; interval: mean of the sets' ends, an upper bound$/, "");
+
 function detectionMap(rows) {
   const found = rows.filter(detection);
   if (!found.length) return null;
@@ -143,9 +146,9 @@ function detectionMap(rows) {
     const condition = state.condition ?? conditions[0];
     const calibrator = state.calibrator === undefined ? prefer(calibrators, "none") : state.calibrator;
     const shown = found.filter((row) => row.metric === metric && row.label === condition && (calibrator === null || row.calibrator === calibrator));
-    const conventions = distinct(shown.map((row) => row.convention).filter(present));
+    const conventions = distinct(shown.map(ofOneSet).filter(present));
     const convention = conventions.includes(state.convention) ? state.convention : conventions[0];
-    const kept = conventions.length > 1 ? shown.filter((row) => row.convention === convention) : shown;
+    const kept = conventions.length > 1 ? shown.filter((row) => ofOneSet(row) === convention) : shown;
     return [
       h("div", { class: "controls" }, choice("metric", metrics, metric, (value) => redraw({ metric: value })),
         conventions.length > 1 ? choice("convention", conventions, convention, (value) => redraw({ convention: value })) : h("span", { class: "count" }, text(convention)),
