@@ -119,6 +119,25 @@ def mean(cells: Cells, text: str) -> Found:
     return Found(value, low, high, int(min(row["n"] for row in rows)), note)
 
 
+def difference(cells: Cells, text: str) -> Found:
+    """The first side's value less the second's, of two sets of different examples.
+
+    The interval is Newcombe's (1998) for two samples: the distances of the ends, added in squares.
+    """
+    pick, sides = parse(text)
+    _sides(sides, 2, text)
+    ends = []
+    for side in sides:
+        rows = cells.rows({**pick, **side})
+        if len(rows) != 1:
+            raise DataError(f"difference {text}: {len(rows)} rows of the run meet one side; name one")
+        ends.append(tuple(float(rows[0][name]) for name in ("value", "ci_low", "ci_high")))
+        n = int(rows[0]["n"])
+    (a, a_low, a_high), (b, b_low, b_high) = ends
+    low, high = float(np.hypot(a - a_low, b_high - b)), float(np.hypot(a_high - a, b - b_low))
+    return Found(a - b, a - b - low, a - b + high, n)
+
+
 def ranks(cells: Cells, text: str) -> Found:
     """Spearman's rank correlation between a metric and its printed values over detectors: `... / DETECTOR=PRINTED ...`.
 
@@ -159,5 +178,6 @@ FUNCTIONS: Final[dict[str, Callable[[Cells, str], Any]]] = {
     "failure": failure,
     "lower": lower,
     "mean": mean,
+    "difference": difference,
     "ranks": ranks,
 }

@@ -94,6 +94,22 @@ def test_a_claim_is_reversed_only_where_the_test_says_so(cells) -> None:
     assert tied.value == 0 and tied.note == "significantly so on 0 of 2 sets"
 
 
+def test_a_difference_of_two_sets_has_newcombes_interval(cells) -> None:
+    """Against the intervals of the two rows; swapped sides swap and change the sign of the ends."""
+    words = "metric=accuracy calibrator=none train_seed=0 / condition={} / condition={}"
+    pick = {"metric": "accuracy", "calibrator": "none", "train_seed": "0"}
+    a, b = (cells.rows({**pick, "condition": name})[0] for name in ("clean", "noisy"))
+
+    found, back = (stored.difference(cells, words.format(*p)) for p in (("clean", "noisy"), ("noisy", "clean")))
+
+    assert found.value == pytest.approx(a["value"] - b["value"]) and found.n == 200
+    squares = (a["value"] - a["ci_low"]) ** 2 + (b["ci_high"] - b["value"]) ** 2
+    assert found.low == pytest.approx(found.value - squares**0.5)
+    assert (back.value, back.low, back.high) == pytest.approx((-found.value, -found.high, -found.low))
+    with pytest.raises(DataError, match="3 rows of the run meet one side"):
+        stored.difference(cells, "metric=accuracy calibrator=none / condition=clean / condition=noisy")
+
+
 def test_means_over_sets_and_ranks_against_a_printed_column(cells) -> None:
     """Over two sets and three seeds; detectors printed in our own order agree by 1, in the opposite one by -1."""
     names = ("msp", "energy", "maxlogit", "entropy")
