@@ -84,7 +84,7 @@ def _plan(table: Table, quick: bool, overrides: Sequence[str], store: str | None
         try:
             planned = plan(table.grid(name), [] if name else list(overrides))
         except TestbedError as problem:
-            yield f"{table.grid(name).name}: cannot be run here: {str(problem).splitlines()[0]}"
+            yield f"cannot be run here: {_first(problem, table.grid(name))}"
             continue
         run = list(needed(planned.jobs, planned.wanted, keeper, reads).run)
         yield from overview(planned, run)
@@ -122,7 +122,7 @@ def _run(
     except TestbedError as problem:
         if not name:
             raise
-        return str(problem).splitlines()[0]
+        return _first(problem, table.grid(name))
     place = folder / name if name else folder
     settings = Settings(out=place, store=store, executor=executor, page=False)  # type: ignore[arg-type]
     with progress("auto") as listener:
@@ -130,3 +130,8 @@ def _run(
     if finished.cause:
         raise finished.cause
     return finished.folder / "results.parquet"
+
+
+def _first(problem: Exception, grid: Path) -> str:
+    """The first line of a problem, the grid by its name instead of its whole path."""
+    return str(problem).splitlines()[0].replace(str(grid), grid.name)
