@@ -38,7 +38,7 @@ def end_all(mark: str) -> None:
 
 
 def test_the_readme_shows_its_files_and_commands():
-    assert set(FILES) == {"my_grid.yaml", "my_attack.py", "in_python.py"}
+    assert set(FILES) == {"my_grid.yaml", "my_attack.py", "in_python.py", "my_stream.yaml"}
     assert {"make demo", "make test"} <= set(COMMANDS) and len(OWN) >= 10
     assert (ROOT / "docs" / "report.png").stat().st_size < 400_000
 
