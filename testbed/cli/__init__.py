@@ -31,7 +31,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "reproduce": ("testbed.cli.reproduce:reproduce", "Run one published table and put ours beside it."),
     "compare": ("testbed.cli.compare:compare", "Paired comparison of two runs; exit 1 on a significant regression."),
     "monitor": ("testbed.cli.monitor:monitor", "Replay a stream after deployment: late labels, drift, rollbacks."),
-    "query": ("testbed.cli.query:query", "SQL over the rows of a run: views results, samples and jobs."),
+    "query": (
+        "testbed.cli.query:query",
+        "SQL over the rows of a run: views results, samples, jobs, regressions, stream.",
+    ),
     "ls": ("testbed.cli.ls:ls", "Attacks, shifts, calibrators, detectors, data sets, models, metrics, papers."),
     "new": ("testbed.cli.new:new", "Write a one-file plug-in and its test."),
     "check": ("testbed.cli.check:check", "Run the contract tests of the built-ins on your plug-in."),

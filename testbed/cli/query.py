@@ -21,7 +21,7 @@ def query(
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON list of objects.")] = False,
 ) -> None:
-    """SQL (DuckDB's) over the rows of a run: views results, samples and jobs."""
+    """SQL (DuckDB's) over the rows of a run: views results, samples, jobs, regressions and stream."""
     import duckdb
 
     from testbed.report.load import connect, find_run

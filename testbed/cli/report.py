@@ -38,7 +38,9 @@ def report(
     if live and out is not None:
         raise UsageError("--live writes RUN/report.html when the run ends; it does not go with --out")
     found = read_run(run)
-    if weights is not None:
+    if (found.folder / "stream.parquet").exists():
+        stream(found.folder, table, out, other=weights is not None or live)
+    elif weights is not None:
         from testbed.cli.select import choose
 
         choose(found, weights, table or Format.terminal)
@@ -63,3 +65,21 @@ def report(
         from testbed.report.page import write_page
 
         print(write_page(found, out))
+
+
+def stream(folder: Path, table: Format | None, out: Path | None, other: bool) -> None:
+    """The page of a replayed stream, or its summary."""
+    from testbed.report.stream import read_stream
+
+    if other or table not in (None, Format.terminal):
+        raise UsageError(f"{folder} holds a stream; it has a page (no option) and a summary (--table terminal)")
+    found = read_stream(folder)
+    if table is None:
+        from testbed.report.stream_page import write_stream_page
+
+        print(write_stream_page(found, out))
+        return
+    from testbed.cli.console import console
+    from testbed.report.stream_terminal import show_stream
+
+    show_stream(found, console())

@@ -1,8 +1,8 @@
 """A run folder as the report reads it: plan.json, and the tables through DuckDB.
 
 DuckDB reads a parquet file or a folder of part files alike, streams samples.parquet instead of loading it, and imports
-faster than pyarrow. The views are `results`, `samples`, `jobs` and `regressions`; one that is absent has its columns
-and no rows, so that a run in progress can be looked at.
+faster than pyarrow. The views are `results`, `samples`, `jobs`, `regressions` and `stream`; one that is absent has its
+columns and no rows, so that a run in progress can be looked at.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from testbed.errors import DataError, UsageError, nearest
-from testbed.types import JOBS, REGRESSIONS, RESULTS, SAMPLES
+from testbed.types import JOBS, REGRESSIONS, RESULTS, SAMPLES, STREAM
 
 TABLES: Mapping[str, Mapping[str, str]] = {
     "results": RESULTS,
     "samples": SAMPLES,
     "jobs": JOBS,
     "regressions": REGRESSIONS,
+    "stream": STREAM,
 }
 
 #: Where `testbed run` puts runs, and where a name without a path is looked up.

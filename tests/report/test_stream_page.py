@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from testbed.cli import app, guarded
 from testbed.errors import UsageError
 from testbed.report import stream
 from testbed.report.stream import read_stream
@@ -29,7 +30,8 @@ def folder(tmp_path):
     rows = [row(i, "rolling", calibrator=NAME, metric="ece", ci_low=0.4, ci_high=0.6) for i in range(1, 1001)]
     rows += [row(i, "drift", detector="ks", metric="p_value", alarm=False) for i in range(100, 1001, 100)]
     rows += [row(500, "episode", detector="ks", metric="delay", value=float("nan"), event="missed")]
-    rows += [row(1000, "segment", calibrator=NAME, metric="accuracy", n=1000)]
+    measures = ("accuracy", "ece", "nll", "coverage", "coverage_adaptive", "set_size_adaptive")
+    rows += [row(1000, "segment", calibrator=NAME, metric=metric, n=1000) for metric in measures]
     table = pa.Table.from_pylist(rows, schema=arrow_schema(STREAM, STREAM_VERSION))
     pq.write_table(table, tmp_path / "stream.parquet")
     asked = {"label_delay": 3, "rollback": None, "rolling": {"window": 10}, "conformal": {"alpha": 0.1}}
@@ -63,6 +65,19 @@ def test_segments_know_where_drift_is():
     rows = [row(10 * (i + 1), "segment", segment=i, condition=title) for i, title in enumerate(titles)]
     assert [s["drifted"] for s in segments(rows)] == [False, False, True, True, True]
     assert [(s["first"], s["last"]) for s in segments(rows)] == [(10 * i, 10 * i + 10) for i in range(5)]
+
+
+def test_report_and_query_know_a_stream(folder, capsys):
+    def ended(*given):
+        return guarded(lambda: app(args=[*map(str, given)], prog_name="testbed")), capsys.readouterr().out
+
+    assert ended("report", folder) == (0, f"{folder / 'monitor.html'}\n")
+    code, out = ended("report", folder, "--table", "terminal")
+    assert code == 0 and "By true labels" in out
+    assert ended("report", folder, "--table", "latex")[0] == 2
+    assert ended("report", folder, "--weights", "equal")[0] == 2
+    code, out = ended("query", "select count(*) as n from stream where scope = 'rolling'", folder, "--csv")
+    assert (code, out) == (0, "n\n1000\n")
 
 
 def test_a_folder_without_a_stream_says_how_to_make_one(tmp_path):
