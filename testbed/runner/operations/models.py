@@ -14,6 +14,7 @@ from testbed.models import weights as weight_files
 from testbed.models.classifier import Classifier
 from testbed.models.tensors import as_tensor
 from testbed.runner.operations import access
+from testbed.runner.operations.checkpoints import checkpoint
 from testbed.store import Store, Writer
 from testbed.types import Array, Examples, Job
 
@@ -62,14 +63,13 @@ def weights(job: Job, store: Store, writer: Writer) -> None:
 
 
 def train(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
-    """Train a network by a recipe; a checkpoint beside the store's blobs lets a killed job go on."""
+    """Train a network by a recipe; a checkpoint in the store lets a killed job go on."""
     from testbed.models.train import train as run_recipe
 
     recipe, runtime = job.recipe["train"], job.recipe["runtime"]
     examples = access.whole(store, job.inputs["set"])
     plugin = access.code("model", job.recipe["model"], store)
-    checkpoint = store.scratch(f"{job.digest}.safetensors")
-    with as_planned(runtime) as device:
+    with as_planned(runtime) as device, checkpoint(store, job.digest) as kept:
         state = run_recipe(
             recipe["recipe"],
             recipe["params"],
@@ -77,13 +77,12 @@ def train(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
             examples,
             seed=job.recipe["seed"],
             epochs=recipe["epochs"],
-            checkpoint=checkpoint,
+            checkpoint=kept.file,
             device=str(device),
+            after_epoch=kept.after_epoch,
         )
-    _write_weights(writer, state)
+        _write_weights(writer, state)
     writer.meta["nondeterministic"] = runtime["device"] != "cpu"
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
     return {"forwards": len(examples) * recipe["epochs"], "gradients": len(examples) * recipe["epochs"]}
 
 
