@@ -15,7 +15,7 @@ part) takes the rest and each other one a fifth, at most 5,000, where no number 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -115,11 +115,52 @@ def materialise(dataset: Any, draw: Draw, seed: int) -> Examples:
     else:
         everything: Examples = dataset.load(draw.part)
         found, examples = len(everything), everything.take(chosen) if len(everything) == draw.size else everything
-    if found != draw.size:
-        raise DataError(f"part {draw.part!r} had {draw.size} examples when the plan was made and has {found} now")
+    _check_size(draw, found)
     if len(np.unique(examples.ids)) != len(examples):
         raise DataError(f"part {draw.part!r}: example ids are not unique")
     return examples.take(np.argsort(examples.ids, kind="stable"))
+
+
+def stream(dataset: Any, draw: Draw, seed: int, size: int) -> Iterator[Examples]:
+    """The examples of a draw in id order, at most `size` at a time.
+
+    A set that offers `load_rows` is never in memory as a whole; its ids must then ascend with the positions. Any other
+    set is loaded at once and cut. Raises DataError as `materialise` does.
+    """
+    if not hasattr(dataset, "load_rows"):
+        whole_draw = materialise(dataset, draw, seed)
+        yield from (whole_draw.take(slice(start, start + size)) for start in range(0, len(whole_draw), size))
+        return
+    chosen = rows(draw, seed)
+    _check_size(draw, dataset.sizes().get(draw.part))
+    last, first = np.empty(0, dtype=np.int64), None
+    for start in range(0, len(chosen), size):
+        part: Examples = dataset.load_rows(draw.part, chosen[start : start + size])
+        if (np.diff(np.concatenate([last, part.ids])) <= 0).any():
+            raise DataError(f"part {draw.part!r}: ids must be unique and ascend with the positions of load_rows")
+        first = first or part
+        part = _alike(part, first, draw.part)
+        last = part.ids[-1:]
+        yield part
+
+
+def _alike(part: Examples, first: Examples, name: str) -> Examples:
+    """A shard in the shape of the first one: grey images among RGB ones are repeated, all else is an error."""
+    from testbed.data.adapt import to_channels
+
+    if part.x.shape[1:] == first.x.shape[1:]:
+        return replace(part, spec=first.spec)
+    if part.x.shape[1:3] == first.x.shape[1:3] and part.x.shape[3:] == (1,) and first.spec.kind == "image":
+        return replace(part, x=to_channels(part.x, first.x.shape[3]), spec=first.spec)
+    raise DataError(
+        f"part {name!r}: the examples from id {part.ids[0]} have the shape {list(part.x.shape[1:])}, the first ones "
+        f"{list(first.x.shape[1:])}; set `size` where sizes differ"
+    )
+
+
+def _check_size(draw: Draw, found: int | None) -> None:
+    if found != draw.size:
+        raise DataError(f"part {draw.part!r} had {draw.size} examples when the plan was made and has {found} now")
 
 
 def _homes(sizes: Mapping[str, int], override: Mapping[str, str]) -> dict[str, str]:

@@ -1,14 +1,16 @@
 """Parquet files of images, as the Hugging Face hub keeps them or as plain lists of numbers.
 
 The image column holds encoded bytes (PNG, JPEG, ...), or a struct with a field "bytes", or a (nested or flat) list of
-integers 0..255. Rows are read in batches, so a set larger than memory can be sampled.
+integers 0..255. Only the row groups that hold wanted rows are read, so a set larger than memory can be streamed.
 """
 
 from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -75,19 +77,28 @@ class Parquet:
             raise UsageError(f"data set 'parquet': the folder {path} holds no .parquet file")
         return parts
 
-    def _batches(self, part: str, column: str) -> Any:
+    def _groups(self, part: str, column: str) -> Iterator[tuple[int, Callable[[], Any]]]:
+        """(number of rows, reader of the column) of every row group of a part; only what is called is read."""
         import pyarrow.parquet as pq
 
         for path in self._parts()[part]:
             file = pq.ParquetFile(path)
             if column not in file.schema_arrow.names:
                 raise UsageError(f"{path} has no column {column!r}; {nearest(column, file.schema_arrow.names)}")
-            for batch in file.iter_batches(batch_size=1024, columns=[column]):
-                yield batch.column(0)
+            for group in range(file.num_row_groups):
+                read = partial(_column, file, group, column)
+                yield file.metadata.row_group(group).num_rows, read
 
     def _labels(self, part: str) -> Array:
-        found = [np.asarray(batch.to_numpy(zero_copy_only=False)) for batch in self._batches(part, self.label)]
-        return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+        return self._label_columns[part]
+
+    @cached_property
+    def _label_columns(self) -> dict[str, Array]:
+        columns = {}
+        for part in self._parts():
+            found = [np.asarray(read().to_numpy()) for _, read in self._groups(part, self.label)]
+            columns[part] = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+        return columns
 
     def _classes(self) -> int:
         return (
@@ -98,11 +109,17 @@ class Parquet:
 
     def _images(self, part: str, rows: Array) -> list[Array]:
         found, start = [], 0
-        for batch in self._batches(part, self.image):
-            inside = rows[(rows >= start) & (rows < start + len(batch))] - start
-            found += [decode(batch[row].as_py(), self.size, self.shape) for row in inside.tolist()]
-            start += len(batch)
+        for count, read in self._groups(part, self.image):
+            inside = rows[(rows >= start) & (rows < start + count)] - start
+            if len(inside):
+                cells = read().take(inside)
+                found += [decode(cell.as_py(), self.size, self.shape) for cell in cells]
+            start += count
         return found
+
+
+def _column(file: Any, group: int, column: str) -> Any:
+    return file.read_row_group(group, columns=[column]).column(0)
 
 
 def decode(value: Any, size: int | None = None, shape: tuple[int, ...] = ()) -> Array:

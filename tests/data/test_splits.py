@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.data.packaged import Digits
-from testbed.data.splits import Draw, materialise, order, rows, split_plan, whole
+from testbed.data.splits import Draw, materialise, order, rows, split_plan, stream, whole
 from testbed.errors import DataError, UsageError
+from testbed.types import Examples, Spec
 
 LAYOUTS = [
     ("all",),
@@ -137,3 +138,50 @@ def test_materialise_gives_the_rows_in_id_order_and_notices_a_changed_set():
 def test_whole_takes_the_test_part():
     assert whole({"train": 5, "test": 9}) == Draw("test", 9, 0, 9)
     assert len(rows(whole({"all": 9}, limit=4), 0)) == 4
+
+
+class Watched:
+    """A set of 100 examples that notes how many it was asked for at once; `shape` gives each example's shape."""
+
+    def __init__(self, shape=lambda row: (2, 2, 1), ids=lambda rows: rows):
+        self.shape, self.ids, self.asked = shape, ids, []
+
+    def sizes(self):
+        return {"all": 100}
+
+    def load_rows(self, part, chosen):
+        self.asked.append(len(chosen))
+        shape = self.shape(int(chosen[0]))
+        x = np.stack([np.full(shape, row, dtype=np.uint8) for row in chosen])
+        return Examples(x, chosen % 10, self.ids(chosen), Spec("image", shape, 10))
+
+
+def test_a_set_with_load_rows_is_streamed_and_never_held_whole():
+    data, draw = Watched(), Draw("all", 100, 10, 47)
+    parts = list(stream(data, draw, 3, 20))
+
+    assert data.asked == [20, 20, 7]
+    assert np.concatenate([part.ids for part in parts]).tolist() == materialise(data, draw, 3).ids.tolist()
+    assert all((part.x[:, 0, 0, 0] == part.ids).all() for part in parts)
+
+
+def test_a_set_without_load_rows_is_cut():
+    parts = list(stream(Digits(), Draw("all", 1797, 0, 50), 0, 20))
+
+    assert [len(part) for part in parts] == [20, 20, 10]
+
+
+def test_grey_shards_of_an_rgb_set_become_rgb_and_other_sizes_are_an_error():
+    draw = Draw("all", 100, 0, 100)
+    mixed = list(stream(Watched(lambda row: (2, 2, 3 if row < 50 else 1)), draw, 0, 50))
+    assert [part.x.shape for part in mixed] == [(50, 2, 2, 3)] * 2 and {part.spec.shape for part in mixed} == {
+        (2, 2, 3)
+    }
+
+    with pytest.raises(DataError, match=r"from id 50 have the shape \[3, 2, 1\], the first ones \[2, 2, 1\]"):
+        list(stream(Watched(lambda row: (2 + row // 50, 2, 1)), draw, 0, 50))
+
+
+def test_ids_that_do_not_ascend_are_an_error():
+    with pytest.raises(DataError, match="ascend with the positions"):
+        list(stream(Watched(ids=lambda rows: rows // 2), Draw("all", 100, 0, 100), 0, 50))

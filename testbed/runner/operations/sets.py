@@ -8,6 +8,7 @@ import numpy as np
 
 from testbed.data import ood as made
 from testbed.data import splits
+from testbed.errors import DataError
 from testbed.perturb.shift import Shift
 from testbed.runner.operations import access
 from testbed.store import Store, Writer
@@ -25,9 +26,12 @@ def split(job: Job, store: Store, writer: Writer) -> None:
     dataset = access.code("dataset", job.recipe["dataset"], store).build(**job.recipe["dataset"]["params"])
     sizes = store.require(access.one(job, "describe")).meta["sizes"]
     draw = splits.split_plan(sizes, **job.recipe["counts"], limit=job.recipe["limit"])[job.recipe["split"]]
-    examples = splits.materialise(dataset, draw, job.recipe["seed"])
-    out = access.SetWriter(writer, examples.spec, examples.group_names, role="data")
-    out.add(examples, job.recipe["shard"])
+    out: access.SetWriter | None = None
+    for examples in splits.stream(dataset, draw, job.recipe["seed"], job.recipe["shard"]):
+        out = out or access.SetWriter(writer, examples.spec, examples.group_names, role="data")
+        out.add(examples, job.recipe["shard"])
+    if out is None:
+        raise DataError(f"the split {job.recipe['split']!r} is empty: it has no examples")
     out.close()
 
 
