@@ -121,8 +121,8 @@ def walk(fab: FAB, model: Victim, closest: Closest, rows: Tensor, aim: Tensor, s
         first, second = both[:m], both[m:]
         a1, a2 = length(first, fab.norm), length(second, fab.norm)
         share = (a1 / (a1 + a2).clamp_min(1e-30)).clamp_max(fab.alpha_max).float()[:, None]
-        moved = (1 - share) * (here.now + fab.eta * first) + share * (here.x0 + fab.eta * second)
-        here.now = torch.clamp(moved, low, high)
+        ahead, behind = here.now.add(first, alpha=fab.eta), here.x0.add(second, alpha=fab.eta)
+        here.now = torch.clamp(torch.lerp(ahead, behind, share), low, high)
         here = _settle(fab, closest, here, step + 1)
     _test(fab, model, closest, here, fab.steps, last=True)
     closest.spent += 2 * fab.steps

@@ -53,6 +53,7 @@ class FAB:
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf", "l2", "l1")
+    version: ClassVar = 2
     minimal: ClassVar = True
     streams: ClassVar = True
     reference: ClassVar = Paper(

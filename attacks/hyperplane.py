@@ -24,27 +24,25 @@ def step_onto(x: Tensor, w: Tensor, b: Tensor, norm: str, low: Any, high: Any) -
     >>> step_onto(torch.tensor([[0.5, 0.9]]), torch.tensor([[1.0, 1.0]]), torch.tensor([0.4]), "linf", 0.0, 1.0)
     tensor([[0.3000, 0.1000]])
     """
-    sign = torch.where(b < 0, -1.0, 1.0)[:, None]
-    direction = w.sign() * sign
-    room = torch.where(direction > 0, high - x, x - low).clamp_min(0.0)
+    direction = w.sign().mul_(torch.where(b < 0, -1.0, 1.0).to(w)[:, None])
+    room = torch.where(direction > 0, high - x, x - low).clamp_min_(0.0)
     size = w.abs()
     goal = b.abs()
     if norm == "l1":
         return direction * _fill(size, room, goal)
-    unit = torch.ones_like(size) if norm == "linf" else size
-    rate = size * unit
+    rate = size if norm == "linf" else size * size
     t = torch.zeros_like(goal)
     value, slope = torch.zeros_like(goal), rate.sum(1)
     for _ in range(ROUNDS):
         t = torch.where(value < goal, t + (goal - value) / slope.clamp_min(1e-30), t)
-        moved = torch.minimum(unit * t[:, None], room)
+        moved = torch.minimum(t[:, None] if norm == "linf" else size * t[:, None], room)
         value = torch.linalg.vecdot(size, moved)
         if bool((value >= goal * (1 - 1e-5)).all()):
             break
-        slope = torch.linalg.vecdot(rate, (moved < room).to(rate))
+        slope = (rate * (moved < room)).sum(1)
         if bool(((value >= goal * (1 - 1e-5)) | (slope <= 0)).all()):
             break
-    return direction * torch.where((w != 0), moved, torch.zeros_like(moved))
+    return direction.mul_(moved)  # zero where w is, whatever moved says there
 
 
 def _fill(size: Tensor, room: Tensor, goal: Tensor) -> Tensor:

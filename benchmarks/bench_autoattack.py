@@ -31,7 +31,7 @@ Plan = dict[str, Callable[[], Any]]
 
 def plan(name: str, module: torch.nn.Module, x: Any, y: Any, options: argparse.Namespace) -> Plan:
     """The runs of one net, reference first."""
-    ball: dict[str, Any] = {"norm": options.norm, "eps": getattr(NETS[name], options.norm)}
+    ball: dict[str, Any] = {"norm": options.norm, "eps": options.eps or getattr(NETS[name], options.norm)}
     one = lambda attack, seed, **more: lambda: ours(module, x, y, attack, seed, **ball, **more)
     theirs = lambda seed, batch: lambda: reference(module, x, y, **ball, seed=seed, batch=batch)
     seeds = range(options.seeds)
@@ -51,12 +51,12 @@ def bench(name: str, options: argparse.Namespace) -> None:
     """One net's block."""
     saved = Path(options.saved) if options.saved else None
     module, x, y = load(name, None if options.contested else options.n, saved)
-    eps, kind = getattr(NETS[name], options.norm), ""
+    eps, kind = options.eps or getattr(NETS[name], options.norm), ""
     if options.contested:
         note = saved and saved / f"{name}-{options.norm}-contested-{options.n}.json"
         rows, looked = noted(note, lambda: contested(module, x, y, options.norm, eps, options.n))
         x, y, kind = x[rows], y[rows], f" contested of {looked}"
-    folder = None if saved is None else saved / f"{name}-{options.norm}-{len(x)}{kind.replace(' ', '-')}"
+    folder = None if saved is None else saved / f"{name}-{options.norm}-{eps:.4g}-{len(x)}{kind.replace(' ', '-')}"
     heads = f"{'run':<14}{'robust':>8}{'CPU s':>9}{'ratio':>7}{'outside':>9}{'forward':>10}{'backward':>10}"
     print(f"\n{name}  {options.norm} {eps:.4g}  n={len(x)}{kind}\n{heads}")
     done: dict[str, Run] = {}
@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--nets", default="kw,cnn_a,resnet2b,resnet4b")
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--norm", choices=["linf", "l2", "l1"], default="linf")
+    parser.add_argument("--eps", type=float, help="instead of the net's own")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--exhaustive", action="store_true", help="also without ending hopeless runs")
     parser.add_argument("--runs", default="reference,ours,exhaustive,fast", help="which kinds of run")
