@@ -4,7 +4,7 @@ What is where
     base            the pattern of a detector: parameters, facts, learn / evaluate, state, checks
     network         the same for detectors that run the network themselves
     msp maxlogit energy weighted_energy entropy gen tempscale klm openmax          read logits
-    mahalanobis rmds gmm knn cfood kernel_pca                                       read features
+    mahalanobis rmds gmm knn knn_faiss cfood kernel_pca                             read features
     subspace clipping dice shaping fdbd nci pnml mcm                                read features and the head
     she nnguide relation gradients                                                  read logits and features
     odin mahalanobis_network rankfeat gram mc_dropout adascale nac                  read inputs

@@ -28,7 +28,13 @@ NAMES = sorted(
 )
 
 
+#: Extras that a detector needs: its tests skip where one is absent.
+EXTRAS = {"knn_faiss": "faiss"}
+
+
 def build(name):
+    if name in EXTRAS:
+        pytest.importorskip(EXTRAS[name], reason=f"the extra of {name} is not installed")
     return plugins.read("detector", name).build(**CASES.get(name, {}))
 
 

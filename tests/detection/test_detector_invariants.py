@@ -13,11 +13,11 @@ from testbed.detection.together import score_all
 from testbed.metrics.ood import auroc
 from testbed.types import Outputs
 
-#: Every detector of cached outputs that has defaults for all its parameters.
+#: Every detector of cached outputs that has defaults for all its parameters and needs no extra.
 NAMES = [
     name
     for name in plugins.installed("detector")
-    if name != "weighted_energy" and "inputs" not in plugins.read("detector", name).facts["consumes"]
+    if name not in ("weighted_energy", "knn_faiss") and "inputs" not in plugins.read("detector", name).facts["consumes"]
 ]
 SMALL = {"knn": {"k": 10}, "nnguide": {"k": 10, "share": 0.2}}
 
