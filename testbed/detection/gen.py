@@ -42,8 +42,8 @@ class GEN(Detector):
     def evaluate(self, state: State, outputs: Outputs) -> Float64:
         """The truncated generalised entropy of each row."""
         log_p = -np.sort(-log_softmax(outputs.logits), axis=1)[:, : self.top]
-        log_rest = np.log1p(-np.exp(np.minimum(log_p, -1e-300)))
         with np.errstate(divide="ignore"):  # one class, or a gap beyond exp's range: 1 - p is 0 and so is the term
+            log_rest = np.log1p(-np.exp(np.minimum(log_p, -1e-300)))
             log_rest[:, 0] = np.log(complement_of_max(outputs.logits))
         entropy: Float64 = np.exp(self.gamma * (log_p + log_rest)).sum(axis=1)
         return entropy
