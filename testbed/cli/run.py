@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from testbed.grid.plan import Plan
+    from testbed.runner.outcome import Outcome
 
 
 def run(
@@ -69,12 +73,17 @@ def run(
     if not json_events:
         show(finished.folder, page=not no_report)
     if not finished.outcome.ok:
-        errors = finished.outcome.errors()
-        failed = [d for d, r in finished.outcome.records.items() if r.status in ("failed", "timeout")]
-        for digest in failed[:10]:
-            typer.echo(f"failed: {plan.jobs[digest].label}: {errors[digest]}", err=True)
-        typer.echo(f"{len(failed)} jobs failed, {len(errors) - len(failed)} were skipped", err=True)
+        tell_failures(plan, finished.outcome)
         raise typer.Exit(1)
+
+
+def tell_failures(plan: Plan, outcome: Outcome) -> None:
+    """What failed first, and how much could not be run because of it."""
+    errors = outcome.errors()
+    failed = [d for d, r in outcome.records.items() if r.status in ("failed", "timeout")]
+    for digest in failed[:10]:
+        typer.echo(f"failed: {plan.jobs[digest].label}: {errors[digest]}", err=True)
+    typer.echo(f"{len(failed)} jobs failed, {len(errors) - len(failed)} were skipped", err=True)
 
 
 def show(folder: Path, page: bool) -> None:
