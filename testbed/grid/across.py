@@ -13,7 +13,7 @@ from testbed.digest import canonical
 from testbed.errors import TestbedError, nearest
 from testbed.grid.jobs import SetRef
 from testbed.grid.reader import Where
-from testbed.grid.resolved import CLEAN, Bound, CalibratorEntry, ConditionEntry, Resolved
+from testbed.grid.resolved import CLEAN, Bound, CalibratorEntry, ConditionEntry, Resolved, Step
 from testbed.plugins import read
 
 if TYPE_CHECKING:
@@ -25,9 +25,14 @@ ALL = {"shifts": "all shifts", "sequences": "all sequences"}
 
 def over(condition: ConditionEntry) -> str | None:
     """Which aggregates a condition enters: those over "shifts" or over "sequences"; None for other conditions."""
-    if condition.kind != "shift":
-        return None
-    return "sequences" if condition.steps[0].bound.plugin.facts["level"] == "frames" else "shifts"
+    if any(films(step) for step in condition.steps):
+        return "sequences"
+    return "shifts" if condition.kind == "shift" else None
+
+
+def films(step: Step) -> bool:
+    """Whether a step makes a perturbation sequence of each example."""
+    return step.kind == "shift" and step.bound.plugin.facts["level"] == "frames"
 
 
 class Across:
@@ -57,6 +62,26 @@ class Across:
             digest = self.jobs.add("score_groups", fields, inputs, f"groups of {label} {calibrator.name}")
             self.cells(full, kept, digest)
 
+    def sequence(
+        self,
+        row: Mapping[str, Any],
+        condition: ConditionEntry,
+        outputs: str,
+        calibrators: Sequence[CalibratorEntry],
+        label: str,
+    ) -> None:
+        """The cells of the metrics of frames under one perturbation sequence."""
+        for calibrator in calibrators:
+            full = {**row, "calibrator": calibrator.name, "fit": calibrator.fitted_on}
+            kept = self.kept(self.planner.by_needs.get("frames", []), full)
+            if not kept:
+                continue
+            fields = {**self.jobs.metrics(kept, self.model.seed), **self.model.calibrator_code(calibrator)}
+            inputs = {"outputs": [outputs], "calibrator": self.model.fitted(calibrator, outputs)}
+            fields |= {"noise": noisy(condition)}
+            digest = self.jobs.add("score_frames", fields, inputs, f"frames of {label} {calibrator.name}")
+            self.cells(full, kept, digest)
+
     def aggregates(self) -> None:
         """The cells of the metrics over all conditions, under each calibrator."""
         for kind, name in ALL.items():
@@ -82,7 +107,8 @@ class Across:
         points: list[dict[str, Any]] = []
         inputs: dict[str, Sequence[str]] = {}
         for owner, plan in [("", self.model), *((name, self.model.sibling(name)) for name in names)]:
-            sets = [(CLEAN, self.model.clean), *((c, s) for c, s in self.seen if over(c) == kind)]
+            sets = [(c, s) for c, s in self.seen if over(c) == kind]
+            sets = sets if kind == "sequences" else [(CLEAN, self.model.clean), *sets]
             for condition, target in sets:
                 outputs = self.jobs.forward(plan.model, target, condition.label())
                 inputs[f"outputs{len(points)}"] = [outputs]
@@ -97,20 +123,26 @@ def point(condition: ConditionEntry) -> dict[str, Any]:
     """What an aggregate must know of a condition; `shift` is None for clean data."""
     if not condition.steps:
         return {"shift": None, "severity": None}
-    return {"shift": condition.name, "severity": condition.steps[0].severity}
+    plain = {"shift": condition.name, "severity": condition.steps[-1].severity}
+    return {**plain, "noise": noisy(condition)} if over(condition) == "sequences" else plain
+
+
+def noisy(condition: ConditionEntry) -> bool:
+    """Whether the frames of a sequence are compared with the first one."""
+    return bool(getattr(built(condition.steps[-1].bound), "noise", False))
 
 
 def contents(conditions: Iterable[ConditionEntry]) -> list[dict[str, Any]]:
     """What an aggregate is over, for the column `params`: the shifts with their severities."""
     found: dict[str, list[float | None]] = {}
     for condition in conditions:
-        found.setdefault(condition.name, []).append(condition.steps[0].severity)
+        found.setdefault(condition.name, []).append(condition.steps[-1].severity)
     return [{"use": name, "severities": severities} for name, severities in found.items()]
 
 
-def built(metric: Bound) -> Any:
-    """An aggregate metric itself, to be asked what it needs; it is code of the installed kind (see `problems`)."""
-    return metric.plugin.build(**metric.params)
+def built(bound: Bound) -> Any:
+    """An installed plug-in itself, to be asked what it needs."""
+    return bound.plugin.build(**bound.params)
 
 
 def problems(resolved: Resolved) -> Iterator[tuple[Where, str]]:
@@ -121,7 +153,34 @@ def problems(resolved: Resolved) -> Iterator[tuple[Where, str]]:
                 if data.bound.plugin.source is None and not getattr(built(data.bound), "grouped", False):
                     says = f"data set {data.name!r} has no groups; `by: class` takes its classes"
                     yield ("metrics", i), f"metric {metric.plugin.name!r}: {says}"
+    yield from sequence_problems(resolved)
     yield from aggregate_problems(resolved)
+
+
+def sequence_problems(resolved: Resolved) -> Iterator[tuple[Where, str]]:
+    """Sequences that nothing is measured of or that something follows, and metrics of frames without a sequence."""
+    sequences = [c for c in resolved.conditions if over(c) == "sequences"]
+    needs = [metric.plugin.facts["needs"] for metric in resolved.metrics]
+    measured = "frames" in needs or any(
+        built(m).over == "sequences"
+        for m in resolved.metrics
+        if m.plugin.facts["needs"] == "conditions" and m.plugin.source is None
+    )
+    for condition in sequences:
+        if any(films(step) for step in condition.steps[:-1]) or not films(condition.steps[-1]):
+            yield ("conditions",), f"condition {condition.name!r}: a sequence must be the last step"
+    if sequences and not measured:
+        says = "is a sequence, of which no metric is asked for; add flip_probability or top5_distance"
+        yield ("conditions",), f"condition {sequences[0].name!r} {says}"
+    if "frames" in needs and not sequences:
+        at = needs.index("frames")
+        says = "needs a perturbation sequence among the conditions, as tilt_sequence"
+        yield ("metrics", at), f"metric {resolved.metrics[at].plugin.name!r} {says}"
+    where = [(f"calibrator {c.name!r}", c.fit) for c in resolved.calibrators]
+    where += [(f"ood set {o.name!r}", o.condition) for o in resolved.ood]
+    for who, condition in where:
+        if over(condition) == "sequences":
+            yield (), f"{who}: a perturbation sequence can only be a condition of the test set"
 
 
 def aggregate_problems(resolved: Resolved) -> Iterator[tuple[Where, str]]:
@@ -129,7 +188,7 @@ def aggregate_problems(resolved: Resolved) -> Iterator[tuple[Where, str]]:
     severities: dict[str, dict[str, list[float | None]]] = {"shifts": {}, "sequences": {}}
     for condition in resolved.conditions:
         if kind := over(condition):
-            severities[kind].setdefault(condition.name, []).append(condition.steps[0].severity)
+            severities[kind].setdefault(condition.name, []).append(condition.steps[-1].severity)
     models = [model.name for model in resolved.models]
     for i, metric in enumerate(resolved.metrics):
         if metric.plugin.facts["needs"] != "conditions":

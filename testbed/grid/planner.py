@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.grid import pooled_jobs, recalibration, transfer
-from testbed.grid.across import Across
+from testbed.grid.across import Across, over
 from testbed.grid.attacked import Side, attacked_set
 from testbed.grid.audits import audit
 from testbed.grid.black_boxes import check_budgets, external_notes, standing_flags
@@ -217,9 +217,12 @@ class ModelPlan:
         calibrators: Sequence[CalibratorEntry],
     ) -> None:
         label = f"{self.entry.name} {condition.label()}"
+        self.across.saw(condition, target)
+        if over(condition) == "sequences":
+            self.across.sequence(row, condition, outputs, calibrators, label)
+            return
         self.scored(row, outputs, calibrators, label, target)
         detects = self.detection.cells(row, [Seen(outputs, target)], calibrators, label)
-        self.across.saw(condition, target)
         self.across.groups(row, target, outputs, calibrators, label)
         if target.attacks and condition.kind in ("attack", "chain"):
             digest = audit(self, condition, calibrators, Seen(outputs, target), label)

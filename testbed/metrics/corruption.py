@@ -132,10 +132,14 @@ def flip_probability(predictions: ArrayLike, *, noise: bool = False, difficulty:
     >>> flip_probability([[1, 1, 2, 2, 1]]), flip_probability([[1, 1, 2, 2, 1]], noise=True)
     (0.5, 0.5)
     """
+    return float(flips_by_sequence(predictions, noise=noise, difficulty=difficulty).mean())
+
+
+def flips_by_sequence(predictions: ArrayLike, *, noise: bool = False, difficulty: int = 1) -> Floats:
+    """The share of flips in each sequence, float64 `[sequences]`; arguments as `flip_probability`."""
     labels = _sequences(predictions, difficulty)
-    if noise:
-        return float((labels[:, 1:] != labels[:, :1]).mean())
-    return float((labels[:, difficulty:] != labels[:, :-difficulty]).mean())
+    before = labels[:, :1] if noise else labels[:, :-difficulty]
+    return np.asarray((labels[:, 1 if noise else difficulty :] != before).mean(axis=1))
 
 
 def mean_flip_probability(flips: Mapping[str, float], which: Literal["cifar", "imagenet"] = "cifar") -> float:
@@ -164,6 +168,11 @@ def top5_distance(logits: ArrayLike, *, noise: bool = False, difficulty: int = 1
     >>> top5_distance([[[5.0, 4, 3, 2, 1, 0], [4.0, 5, 3, 2, 1, 0]]])  # first and second change places
     2.0
     """
+    return float(top5_by_sequence(logits, noise=noise, difficulty=difficulty).mean())
+
+
+def top5_by_sequence(logits: ArrayLike, *, noise: bool = False, difficulty: int = 1) -> Floats:
+    """The mean distance of top-5 lists in each sequence, float64 `[sequences]`; arguments as `top5_distance`."""
     return _rank_distance(logits, noise, difficulty, _top5)
 
 
@@ -173,10 +182,10 @@ def zipf_distance(logits: ArrayLike, *, noise: bool = False, difficulty: int = 1
     >>> zipf_distance([[[2.0, 1.0], [1.0, 2.0]]])  # |1 - 1/2| + |1/2 - 1| / 2
     0.75
     """
-    return _rank_distance(logits, noise, difficulty, _zipf)
+    return float(_rank_distance(logits, noise, difficulty, _zipf).mean())
 
 
-def _rank_distance(logits: ArrayLike, noise: bool, difficulty: int, distance: Callable[[Ints], Floats]) -> float:
+def _rank_distance(logits: ArrayLike, noise: bool, difficulty: int, distance: Callable[[Ints], Floats]) -> Floats:
     scores = np.asarray(logits, np.float64)
     if scores.ndim != 3:
         raise ValueError(f"expected logits [sequences frames classes], got shape {list(scores.shape)}")
@@ -186,7 +195,7 @@ def _rank_distance(logits: ArrayLike, noise: bool, difficulty: int, distance: Ca
     step = 1 if noise else difficulty
     before = order[:, :1] if noise else order[:, :-step]
     sigma = np.take_along_axis(ranks[:, step:], np.broadcast_to(before, ranks[:, step:].shape), axis=2)
-    return float(distance(sigma).mean())
+    return np.asarray(distance(sigma).mean(axis=1))
 
 
 def _top5(sigma: Ints) -> Floats:

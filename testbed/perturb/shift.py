@@ -33,6 +33,9 @@ from testbed.types import Array, Examples, Ints, Spec
 #: Values a chunk holds: a mebibyte of float32.
 CHUNK = 2**18
 
+#: Ids of the frames of example `id` of a sequence start at `id * SLOTS`.
+SLOTS = 64
+
 #: Severities run from 0 (identity) to 5 (the strongest published level).
 STRONGEST = 5.0
 
@@ -40,8 +43,8 @@ STRONGEST = 5.0
 class Shift:
     """A shift with its parameters bound; `severity` is None for a plug-in that has none.
 
-    `facts["level"]` says what it works on: "example" (each example alone), "set" (which examples are in the set) or
-    "replace" (another set in its place).
+    `facts["level"]` says what it works on: "example" (each example alone), "set" (which examples are in the set),
+    "replace" (another set in its place) or "frames" (each example becomes a sequence).
     """
 
     def __init__(self, plugin: Plugin, params: Mapping[str, Any] | None = None) -> None:
@@ -83,6 +86,8 @@ class Shift:
         """The shifted set: other pixels for a shift of examples, other members for a shift of the set."""
         from dataclasses import replace
 
+        if self.plugin.facts["level"] == "frames":
+            return self._filmed(examples, seed)
         if self.plugin.facts["level"] == "example":
             return replace(examples, x=self(examples.x, ids=examples.ids, seed=seed, spec=examples.spec))
         if self.severity == 0:
@@ -96,6 +101,29 @@ class Shift:
             wanted = f"positions of at least one of {len(examples)} examples, each at most once"
             raise PluginViolation(f"shift {self.plugin.name!r} must return {wanted}; got {got}")
         return examples.take(rows)
+
+    def _filmed(self, examples: Examples, seed: int) -> Examples:
+        """All frames of all examples as examples of their own, with ids `id * SLOTS + frame`."""
+        ids = self._checked_input(examples.x, examples.ids)
+        films = [
+            self._checked_films(self.built(examples.x[rows].copy(), rng=self._rng(ids[rows], seed)), examples.x[rows])
+            for rows in chunks((len(ids), SLOTS, *examples.x.shape[1:]))
+        ]
+        count = films[0].shape[1]
+        x = np.concatenate(films).reshape(-1, *examples.x.shape[1:])
+        groups = None if examples.groups is None else np.repeat(examples.groups, count)
+        numbered = (ids[:, None] * SLOTS + np.arange(count)).reshape(-1)
+        return Examples(x, np.repeat(examples.y, count), numbered, examples.spec, groups, examples.group_names)
+
+    def _checked_films(self, films: Any, original: Array) -> Array:
+        sound = isinstance(films, np.ndarray) and films.ndim == 5 and films.dtype == np.uint8
+        if not sound or (films.shape[0], *films.shape[2:]) != original.shape or not 2 <= films.shape[1] <= SLOTS:
+            got = f"{films.dtype} {list(films.shape)}" if isinstance(films, np.ndarray) else type(films).__name__
+            n, *rest = original.shape
+            wanted = f"uint8 [{n}, 2 to {SLOTS} frames, {', '.join(map(str, rest))}]"
+            raise PluginViolation(f"shift {self.plugin.name!r} must return {wanted}; got {got}")
+        checked: Array = films
+        return checked
 
     def _replaced(self, examples: Examples, seed: int) -> Examples:
         """Another set in place of the given one, checked and in id order."""

@@ -115,3 +115,47 @@ def test_a_second_set_stands_for_the_first_in_a_chain_of_shifts_and_an_attack(ti
     assert rows["mnist, fog, contrast, fgsm"]["value"] <= rows["mnist"]["value"]
     subset = look.rows(finished, metric="subset_accuracy", calibrator="none", condition="two classes")[0]
     assert subset["value"] >= rows["two classes"]["value"] and subset["n"] < 60
+
+
+@pytest.fixture
+def filmed(tiny):
+    tiny["models"].append({**tiny["models"][0], "name": "wide", "width": 24})
+    tiny["data"][0]["test"] = 30
+    tiny["conditions"] = ["clean", {"shift": ["tilt_sequence", "gaussian_noise_sequence"]}]
+    tiny["metrics"] = ["accuracy", "flip_probability", "top5_distance", "mean_flip_probability"]
+    tiny["metrics"] += [{"use": "mean_flip_rate", "baseline": "net"}, {"use": "mean_top5_distance", "baseline": "net"}]
+    return tiny
+
+
+def test_sequences_run_end_to_end(filmed, runs, look):
+    finished = runs(filmed)
+    assert finished.outcome.ok
+
+    flips = {
+        (row["model"], row["condition"]): row
+        for row in look.rows(finished, metric="flip_probability", calibrator="none")
+    }
+    assert len(flips) == 4 and all(row["n"] == 30 and row["severity"] is None for row in flips.values())
+    for net in ("net", "wide"):
+        mine = [row["value"] for (model, _), row in flips.items() if model == net]
+        mean = look.rows(finished, metric="mean_flip_probability", model=net, calibrator="none")[0]
+        assert mean["condition"] == "all sequences" and mean["value"] == pytest.approx(np.mean(mine))
+    assert look.rows(finished, metric="mean_flip_rate", model="net", calibrator="none")[0]["value"] == 1
+    assert not look.rows(finished, metric="accuracy", condition="tilt_sequence")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"metrics": ["accuracy"]}, "of which no metric is asked for; add flip_probability"),
+        ({"conditions": ["clean"], "metrics": ["flip_probability"]}, "needs a perturbation sequence"),
+        ({"conditions": [{"chain": [{"shift": "tilt_sequence"}, {"shift": "fog"}]}]}, "must be the last step"),
+        (
+            {"calibrators": [{"use": "temperature", "fit": {"shift": "tilt_sequence"}}]},
+            "be a condition of the test",
+        ),
+    ],
+)
+def test_what_cannot_be_done_with_a_sequence_is_a_problem_of_the_grid(filmed, runs, changes, words):
+    with pytest.raises(UsageError, match=words):
+        runs({**filmed, **changes})

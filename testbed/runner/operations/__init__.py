@@ -26,7 +26,7 @@ HOME: Final[Mapping[str, str]] = {
     "tune": "fits", "score_pooled": "pooled", "score_failures": "pooled", "over_seeds": "pooled",
     "score": "scores", "score_ood": "scores", "samples": "scores", "score_transfer": "transfer",
     "replay": "streams",
-    "score_groups": "aggregates", "aggregate": "aggregates",
+    "score_groups": "aggregates", "aggregate": "aggregates", "score_frames": "aggregates",
     "recalibrated": "regressions",
 }  # fmt: skip
 

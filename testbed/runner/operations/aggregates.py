@@ -10,6 +10,7 @@ import numpy as np
 from testbed.errors import DataError
 from testbed.metrics.aggregates import Measures
 from testbed.metrics.bootstrap import Interval
+from testbed.perturb.shift import SLOTS
 from testbed.runner.operations import access
 from testbed.runner.operations.fits import fitted, probabilities
 from testbed.runner.operations.scores import draws, estimate_rows, write_rows
@@ -29,6 +30,29 @@ def score_groups(job: Job, store: Store, writer: Writer) -> None:
         metric = access.code("metric", recipe, store).build(**recipe["params"])
         rows += estimate_rows(position, metric(probs, np.asarray(data.labels), data.groups, names=names, draws=shared))
     write_rows(writer, rows)
+
+
+def score_frames(job: Job, store: Store, writer: Writer) -> None:
+    """Metrics of the frames of one perturbation sequence."""
+    features = access.needs_features(job.recipe["calibrator"], store)
+    data = access.outputs(store, access.one(job, "outputs"), features=features)
+    films = as_films(probabilities(fitted(job, store)[0], data), np.asarray(data.ids))
+    shared = draws(job.recipe["seed"], len(films), job.recipe["intervals"]["replicates"])
+    rows = []
+    for position, recipe in enumerate(job.recipe["metrics"]):
+        metric = access.code("metric", recipe, store).build(**recipe["params"])
+        rows += estimate_rows(position, metric(films, job.recipe["noise"], draws=shared))
+    write_rows(writer, rows)
+
+
+def as_films(values: Float64, ids: Array) -> Float64:
+    """Rows of frames, in id order, as `[films frames k]`.
+
+    >>> as_films(np.arange(4.0)[:, None], np.array([64, 65, 128, 129])).shape
+    (2, 2, 1)
+    """
+    films = len(np.unique(ids // SLOTS))
+    return values.reshape(films, len(ids) // films, -1)
 
 
 def aggregate(job: Job, store: Store, writer: Writer) -> None:
@@ -70,18 +94,18 @@ def measured(job: Job, store: Store, position: int, wanted: list[str]) -> tuple[
     features = access.needs_features(job.recipe["calibrator"], store)
     data = access.outputs(store, access.one(job, f"outputs{position}"), features=features)
     calibrator, _ = fitted(job, store, f"calibrator{position}")
-    probs, labels = probabilities(calibrator, data), np.asarray(data.labels)
-    shared = draws(job.recipe["seed"], len(labels), job.recipe["intervals"]["replicates"])
-    out = {}
-    for name in wanted:
-        out[name] = one_metric({"use": name}, store, probs, labels, shared)
-    return out, len(labels)
+    probs = probabilities(calibrator, data)
+    noise = job.recipe["points"][position].get("noise")
+    probs = probs if noise is None else as_films(probs, np.asarray(data.ids))
+    shared = draws(job.recipe["seed"], len(probs), job.recipe["intervals"]["replicates"])
+    second = np.asarray(data.labels) if noise is None else noise
+    return {name: one_metric({"use": name}, store, probs, second, shared) for name in wanted}, len(probs)
 
 
-def one_metric(recipe: Mapping[str, Any], store: Store, probs: Float64, labels: Array, shared: Any) -> Float64:
-    """A metric of one condition with its replicates (NaN where it has none)."""
+def one_metric(recipe: Mapping[str, Any], store: Store, probs: Float64, labels: Any, shared: Any) -> Float64:
+    """A metric of one condition with its replicates (NaN where it has none); of a sequence `labels` is `noise`."""
     plugin = access.code("metric", recipe, store)
-    given: tuple[Array, Array] = (probs, labels)
+    given: tuple[Array, Any] = (probs, labels)
     if plugin.facts["needs"] == "confidence":
         given = (probs.max(axis=1), probs.argmax(axis=1) == labels)
     value, replicates, _ = plugin.build().measure(*given, shared)
@@ -100,5 +124,6 @@ def measures(job: Job, found: list[dict[str, Float64]], metric: str, owner: str)
             clean = values[metric]
         else:
             shifted.setdefault(one["shift"], []).append(values[metric])
-    assert clean is not None
-    return Measures(clean, {name: np.stack(rows) for name, rows in shifted.items()})
+    stacked = {name: np.stack(rows) for name, rows in shifted.items()}
+    blank = np.full(len(found[0][metric]), np.nan)
+    return Measures(blank if clean is None else clean, stacked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from testbed.errors import DataError
 from testbed.perturb.shift import Shift
 from testbed.runner.operations import access
 from testbed.store import Store, Writer
-from testbed.types import Array, Job, Spec
+from testbed.types import Array, Examples, Job, Spec
 
 
 def describe(job: Job, store: Store, writer: Writer) -> None:
@@ -52,8 +53,10 @@ def shift(job: Job, store: Store, writer: Writer) -> None:
     recipe = job.recipe["shift"]
     plugin = access.code("shift", recipe, store)
     handle = Shift(plugin, recipe["params"])
-    alone = plugin.facts["level"] == "example"
+    alone = plugin.facts["level"] in ("example", "frames")
     parts = access.shards(store, job.inputs["set"]) if alone else iter([access.whole(store, job.inputs["set"])])
+    if plugin.facts["level"] == "frames":
+        parts = (piece for examples in parts for piece in few(examples))
     out: access.SetWriter | None = None
     for examples in parts:
         rounded = examples.spec.layout == "chw"
@@ -66,6 +69,13 @@ def shift(job: Job, store: Store, writer: Writer) -> None:
         out.add(shifted, job.recipe["shard"])
     assert out is not None
     out.close()
+
+
+def few(examples: Examples) -> Iterator[Examples]:
+    """Pieces of a set whose films take about 64 MiB each, so that memory does not grow with the image size."""
+    step = max(1, 2**26 // (SLOTS * examples.x[0].size))
+    for start in range(0, len(examples), step):
+        yield examples.take(slice(start, start + step))
 
 
 def quantise(job: Job, store: Store, writer: Writer) -> None:
