@@ -8,10 +8,15 @@ Images of 1 or 3 channels are coded as grey or colour, others one channel at a t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
+
+from testbed.types import Ints
 
 from .base import Bytes, Corruption, Draws
 from .tables import Setting
@@ -26,17 +31,39 @@ class Pixelate(Corruption):
 
     def change(self, images: Bytes, draws: Draws, at: Setting) -> Bytes:
         """Box filter down and up."""
+        from . import pixels
+
         height, width = images.shape[1:3]
-        small = (max(1, int(width * at["fraction"])), max(1, int(height * at["fraction"])))
-        return each_picture(images, lambda picture: boxed(picture, small))
+        rows, columns = (box_line(size, max(1, int(size * at["fraction"]))) for size in (height, width))
+        return pixels.pixelated(images, *rows, *columns)
 
 
-def boxed(picture: Bytes, small: tuple[int, int]) -> Bytes:
-    """One picture `[h w]` or `[h w 3]` through a box filter to `small` (width, height) and back."""
-    from PIL import Image
+@lru_cache(maxsize=64)
+def box_line(size: int, small: int) -> tuple[Ints, NDArray[np.int32], Ints]:
+    """Pillow's box filter along an axis from `size` to `small` points, and back.
 
-    whole = Image.fromarray(picture)
-    return np.asarray(whole.resize(small, Image.Resampling.BOX).resize(whole.size, Image.Resampling.BOX))
+    Returns the first point of each small point, int64 `[small]`, its weights, int32 `[small taps]` in units of 2^-22 as
+    Pillow rounds them, and the small point that each point shows, int64 `[size]`.
+
+    >>> first, weights, back = box_line(4, 2)
+    >>> first.tolist(), (weights / 2**22).tolist(), back.tolist()
+    ([0, 2], [[0.5, 0.5], [0.5, 0.5]], [0, 0, 1, 1])
+    """
+    scale = size / small
+    reach = 0.5 * max(scale, 1.0)
+    taps = math.ceil(reach) * 2 + 1
+    first, weights = np.zeros(small, np.int64), np.zeros((small, taps), np.int64)
+    for at in range(small):
+        centre = (at + 0.5) * scale
+        low, high = max(int(centre - reach + 0.5), 0), min(int(centre + reach + 0.5), size)
+        offset = (np.arange(low, high) - centre + 0.5) / max(scale, 1.0)
+        inside = ((offset > -0.5) & (offset <= 0.5)).astype(np.float64)
+        first[at] = min(low, size - taps) if size >= taps else 0
+        shares = inside / inside.sum() * 2**22
+        weights[at, low - first[at] : high - first[at]] = np.floor(shares + 0.5).astype(np.int64)
+    back = np.floor((np.arange(size) + 0.5) * (small / size)).astype(np.int64)
+    used = min(int(np.flatnonzero(weights.any(axis=0)).max()) + 1, size)
+    return first, np.ascontiguousarray(weights[:, :used], dtype=np.int32), back
 
 
 @dataclass(frozen=True)
@@ -67,9 +94,10 @@ def recoded(picture: Bytes, quality: int) -> Bytes:
     import cv2
 
     grey = picture.ndim == 2
-    _, coded = cv2.imencode(".jpg", picture if grey else picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    given = picture if grey else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    _, coded = cv2.imencode(".jpg", given, [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR))
-    return decoded if grey else decoded[:, :, ::-1]
+    return decoded if grey else np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
 
 
 def each_picture(images: Bytes, change: Callable[[Bytes], Bytes]) -> Bytes:

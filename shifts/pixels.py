@@ -164,6 +164,46 @@ def covered(images: Bytes, cover: Float32, colour: Float32, hides: bool, half: f
 
 
 @compiled
+def pixelated(
+    images: Bytes,
+    first_y: NDArray[np.int64],
+    weight_y: NDArray[np.int32],
+    back_y: NDArray[np.int64],
+    first_x: NDArray[np.int64],
+    weight_x: NDArray[np.int32],
+    back_x: NDArray[np.int64],
+) -> Bytes:
+    """A box filter along the rows, rounded to 8 bits, one along the columns, rounded, and each point's small point."""
+    n, h, w, c = images.shape
+    out = np.empty_like(images)
+    small_w, taps = len(first_x), weight_x.shape[1]
+    across = np.empty((h, small_w * c), np.uint8)
+    total, line = np.empty(small_w * c, np.int32), np.empty(w * c, np.uint8)
+    for i in range(n):
+        for y in range(h):
+            for x in range(small_w):
+                for k in range(c):
+                    value = np.int32(1 << 21)
+                    for t in range(taps):
+                        value += np.int32(images[i, y, first_x[x] + t, k]) * weight_x[x, t]
+                    across[y, x * c + k] = value >> np.int32(22)
+        shown = -1
+        for y in range(h):
+            if back_y[y] != shown:
+                shown = back_y[y]
+                total[:] = np.int32(1 << 21)
+                for t in range(weight_y.shape[1]):
+                    row, weight = across[first_y[shown] + t], weight_y[shown, t]
+                    for j in range(small_w * c):
+                        total[j] += np.int32(row[j]) * weight
+                for x in range(w):
+                    for k in range(c):
+                        line[x * c + k] = total[back_x[x] * c + k] >> np.int32(22)
+            out[i, y] = line.reshape(w, c)
+    return out
+
+
+@compiled
 def frosted(
     images: Bytes,
     ice: Bytes,

@@ -101,3 +101,19 @@ def test_image_quality_measures_by_hand() -> None:
     image = photographs(32, 2)
     assert psnr(image, np.where(image > 245, image - 10, image + 10)).tolist() == pytest.approx([28.1308] * 2, abs=1e-4)
     assert ssim(image, image).tolist() == [1, 1] and (ssim(image, 255 - image) < 0).all()
+
+
+@pytest.mark.parametrize("size", [(32, 32, 3), (28, 28, 1), (33, 47, 3), (17, 300, 4), (1, 7, 1)], ids=str)
+def test_pixelate_is_pillows_box_filter_at_any_size_and_severity(size):
+    from PIL import Image
+
+    images = np.random.default_rng(0).integers(0, 256, (2, *size), dtype=np.uint8)
+    for severity in (0.3, 1, 2.5, 5):
+        handle = Shift(read("shift", "pixelate"), {"severity": severity})
+        fraction = handle.built.setting(size)["fraction"]
+        small = max(1, int(size[1] * fraction)), max(1, int(size[0] * fraction))
+        box = Image.Resampling.BOX
+        for image, found in zip(images, handle(images, ids=[0, 1]), strict=True):
+            for k in range(size[2]):
+                whole = Image.fromarray(np.ascontiguousarray(image[..., k]))
+                assert (np.asarray(whole.resize(small, box).resize(whole.size, box)) == found[..., k]).all()
