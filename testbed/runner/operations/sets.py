@@ -10,7 +10,7 @@ import numpy as np
 from testbed.data import ood as made
 from testbed.data import splits
 from testbed.errors import DataError
-from testbed.perturb.shift import Shift
+from testbed.perturb.shift import SLOTS, Shift
 from testbed.runner.operations import access
 from testbed.store import Store, Writer
 from testbed.types import Array, Examples, Job, Spec
