@@ -54,7 +54,7 @@ class CalibrationAttack:
         low, high = limits(self.bounds, x, x.device)
         rows = torch.arange(len(x), device=x.device)
         label = model(x, rows=rows).argmax(1)
-        sign = self._direction(label == y, rng).to(x)
+        sign = direction(self.goal, label == y, rng).to(x)
 
         def gain(z: Tensor, at: slice) -> Tensor:
             return sign[at] * z.log_softmax(1).gather(1, label[at, None]).squeeze(1)
@@ -73,12 +73,13 @@ class CalibrationAttack:
             now = confine(best + per_row(size, x) * steepest(slope, self.norm), x, self.norm, self.eps, low, high)
         return Found(best)
 
-    def _direction(self, right: Tensor, rng: Any) -> Tensor:
-        """+1 where confidence is raised, -1 where it is lowered."""
-        import torch
 
-        if self.goal == "maximum":
-            return torch.where(right, -1.0, 1.0)
-        if self.goal == "random":
-            return torch.where(torch.from_numpy(rng.uniform((), name="goal")).to(right.device) < 0.5, -1.0, 1.0)
-        return torch.full(right.shape, -1.0 if self.goal == "underconfidence" else 1.0)
+def direction(goal: str, right: Tensor, rng: Any) -> Tensor:
+    """+1 where confidence is raised, -1 where it is lowered; `right` says where the prediction is the label."""
+    import torch
+
+    if goal == "maximum":
+        return torch.where(right, -1.0, 1.0)
+    if goal == "random":
+        return torch.where(torch.from_numpy(rng.uniform((), name="goal")).to(right.device) < 0.5, -1.0, 1.0)
+    return torch.full(right.shape, -1.0 if goal == "underconfidence" else 1.0)

@@ -52,6 +52,7 @@ CASES = [
     Case("hopskipjump", "linf", 0.3, {"steps": 3, "max_gradient_eval_steps": 50}),
     Case("hopskipjump", "l2", 2.5, {"steps": 3, "max_gradient_eval_steps": 50}),
     *[Case("calibration_attack", norm, EPS[norm], {"steps": 10}, 0.0) for norm in ("linf", "l2", "l1")],
+    Case("calibration_square", "linf", EPS["linf"], {"queries": 60}, 0.0),
     Case("autoattack_fast", "linf", EPS["linf"], {"steps": 20}),
     Case("spsa", "linf", EPS["linf"], {"steps": 10, "samples": 32, "learning_rate": 0.03}),
     Case("one_pixel", "l0", 24, {"population": 30, "generations": 10}, 0.1),
