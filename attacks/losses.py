@@ -7,7 +7,7 @@ softmax saturates: cross-entropy then has a gradient of exactly zero in float32.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -78,6 +78,28 @@ def towards(name: str, y: Tensor) -> Rows:
 def towards_target(y: Tensor, t: Tensor) -> Rows:
     """The targeted difference of logits ratio for rows with labels y and targets t."""
     return lambda z, at: targeted_dlr(z, y[at], t[at])
+
+
+def towards_class(name: str, y: Tensor, t: Tensor) -> Rows:
+    """What rises as rows go to the classes t: minus cross-entropy at t, the lead of t, or the targeted ratio."""
+    return towards_target(y, t) if name == "dlr" else lambda z, at: -by_name(name, z, t[at])
+
+
+def aims(which: str, z: Tensor, y: Tensor, rng: Any) -> Tensor:
+    """The class each row is sent to, int64 `[m]`: by clean logits the runner-up or the least likely, or one by lot.
+
+    >>> import torch
+    >>> aims("least", torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]), None).tolist()
+    [1]
+    """
+    ranked = ranked_targets(z, y, z.shape[1] - 1)
+    if which == "random":
+        import torch
+
+        draws = torch.from_numpy(rng.uniform((), name="target")).to(z.device)
+        at = (draws * ranked.shape[1]).long().clamp_max(ranked.shape[1] - 1)
+        return ranked.gather(1, at[:, None]).squeeze(1)
+    return ranked[:, 0 if which == "second" else -1]
 
 
 def ranked_targets(z: Tensor, y: Tensor, most: int) -> Tensor:

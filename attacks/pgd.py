@@ -6,6 +6,11 @@
 
 s is the norm's steepest unit step (`testbed.perturb.geometry.steepest`), P the projection on the ball and then the box.
 An example leaves at its first fooled iterate, also between restarts; one that stands keeps its highest-loss iterate.
+
+`target` sends each example to a class (Kurakin et al. 2017): the runner-up by clean logits, the least likely class, or
+one by lot; it then leaves where it is given that class, and `targets_reached` in the audit counts them. Success in the
+ledger stays what it always is, any misclassification. `eot` averages each evaluation over that many draws of a model
+that draws random numbers (Athalye et al. 2018).
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     from testbed.perturb.victim import Victim
 
 Norms = Literal["linf", "l2", "l1"]
+Target = Literal["none", "second", "least", "random"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class FGSM:
     norm: Norms = "linf"
     random_start: bool = False
     loss: Literal["ce", "margin", "dlr"] = "ce"
+    target: Target = "none"
+    eot: int = 1
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf", "l2", "l1")
@@ -46,8 +54,8 @@ class FGSM:
 
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
-        pgd = PGD(self.eps, self.norm, 1, self.eps, 1, self.random_start, self.loss, self.bounds)
-        return pgd(model, x, y, rng=rng)
+        one = PGD(self.eps, self.norm, 1, self.eps, 1, self.random_start, self.loss, self.target, self.eot, self.bounds)
+        return one(model, x, y, rng=rng)
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,8 @@ class BIM:
     steps: int = 10
     step_size: float | None = None
     loss: Literal["ce", "margin", "dlr"] = "ce"
+    target: Target = "none"
+    eot: int = 1
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf", "l2", "l1")
@@ -74,7 +84,8 @@ class BIM:
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
         step = self.eps / self.steps if self.step_size is None else self.step_size
-        return PGD(self.eps, self.norm, self.steps, step, 1, False, self.loss, self.bounds)(model, x, y, rng=rng)
+        many = PGD(self.eps, self.norm, self.steps, step, 1, False, self.loss, self.target, self.eot, self.bounds)
+        return many(model, x, y, rng=rng)
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,8 @@ class PGD:
     restarts: int = 1
     random_start: bool = True
     loss: Literal["ce", "margin", "dlr"] = "ce"
+    target: Target = "none"
+    eot: int = 1
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf", "l2", "l1")
@@ -109,23 +122,33 @@ class PGD:
     def __post_init__(self) -> None:
         if self.restarts > 1 and not self.random_start:
             raise ValueError(f"restarts={self.restarts} without random_start would repeat one run; use restarts=1")
-        if self.steps < 1 or self.restarts < 1:
-            raise ValueError(f"steps and restarts must be at least 1, got {self.steps} and {self.restarts}")
+        if self.steps < 1 or self.restarts < 1 or self.eot < 1:
+            raise ValueError(
+                f"steps, restarts and eot must be at least 1, got {self.steps}, {self.restarts}, {self.eot}"
+            )
 
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
+        import torch
+
+        from .losses import aims
         from .tracker import Tracker
 
-        tracker = Tracker(x, y)
+        aim = None
+        if self.target != "none":
+            aim = aims(self.target, model(x, rows=torch.arange(len(x), device=x.device)), y, rng)
+        tracker = Tracker(x, y, aim)
         gains = [self._restart(model, x, y, rng, tracker, number) for number in range(self.restarts)]
-        return tracker.found(late_gain=max(gains))
+        reached = {} if aim is None else {"targets_reached": int((tracker.first > 0).sum())}
+        return tracker.found(late_gain=max(gains), **reached)
 
     def _restart(self, model: Victim, x: Tensor, y: Tensor, rng: Any, tracker: Any, number: int) -> float:
         """One run from one start; the share of the loss gained on standing examples that came in the last quarter."""
         from testbed.perturb.execution import limits
         from testbed.perturb.geometry import confine, random_direction, steepest
 
-        from .losses import by_name, towards
+        from .losses import towards, towards_class
+        from .sampling import gradient_of, logits_of
 
         low, high = limits(self.bounds, x, x.device)
         size = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
@@ -144,11 +167,13 @@ class PGD:
             )
         marks = []
         for step in range(self.steps + 1):
+            aim = tracker.aim
+            rise = towards(self.loss, y[rows]) if aim is None else towards_class(self.loss, y[rows], aim[rows])
             if step < self.steps:
-                gradient, loss, logits = model.gradient(now, towards(self.loss, y[rows]), rows=rows)
+                gradient, loss, logits = gradient_of(model, now, rise, rows, self.eot)
             else:
-                logits = model(now, rows=rows)
-                loss = by_name(self.loss, logits, y[rows])
+                logits = logits_of(model, now, rows, self.eot)
+                loss = rise(logits, slice(None))
             stand = tracker.see(rows, now, logits, loss)
             marks.append((step, rows[stand], loss[stand]))
             if not bool(stand.all()):

@@ -22,3 +22,11 @@ def mean_logits(model: Victim, x: Tensor, rows: Tensor, draws: int) -> Tensor:
     if draws == 1:
         return model(x, rows=rows)
     return torch.stack([model(x, rows=rows).softmax(1) for _ in range(draws)]).mean(0).log()
+
+
+def logits_of(model: Victim, x: Tensor, rows: Tensor, draws: int) -> Tensor:
+    """Logits at x, the mean of `draws` evaluations."""
+    logits = model(x, rows=rows)
+    for _ in range(draws - 1):
+        logits = logits + model(x, rows=rows)
+    return logits if draws == 1 else logits / draws

@@ -16,6 +16,7 @@ class Tracker:
     """The best iterate of each example.
 
     x, y   the set: `[n ...]`, int64 `[n]`
+    aim    int64 `[n]`: the classes of a targeted attack; an example is then fooled where it is given that class
 
     >>> tracker = Tracker(torch.zeros(2, 1), torch.tensor([0, 0]))
     >>> logits = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
@@ -25,8 +26,8 @@ class Tracker:
     [1, -1]
     """
 
-    def __init__(self, x: Tensor, y: Tensor) -> None:
-        self.y = y
+    def __init__(self, x: Tensor, y: Tensor, aim: Tensor | None = None) -> None:
+        self.y, self.aim = y, aim
         self.best = x.clone()
         self.loss = torch.full((len(x),), float("-inf"), device=x.device)
         self.first = torch.full((len(x),), -1, dtype=torch.long, device=x.device)
@@ -42,7 +43,7 @@ class Tracker:
 
         fooled   where an example counts as fooled by another rule than misclassification (targeted attacks)
         """
-        fooled = logits.argmax(1) != self.y[rows] if fooled is None else fooled
+        fooled = self._fooled(logits.argmax(1), rows) if fooled is None else fooled
         self.seen[rows] += 1
         better = fooled | (loss > self.loss[rows])
         if bool(better.any()):
@@ -52,6 +53,9 @@ class Tracker:
         if bool(fooled.any()):
             self.first[rows[fooled]] = self.seen[rows[fooled]]
         return ~fooled
+
+    def _fooled(self, predicted: Tensor, rows: Tensor) -> Tensor:
+        return predicted != self.y[rows] if self.aim is None else predicted == self.aim[rows]
 
     def found(self, **info: object) -> Found:
         """What the attack returns."""
