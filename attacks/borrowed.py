@@ -2,7 +2,8 @@
 
 They run through `foolbox_adapter`, which see for what it puts right; so they are batch-coupled: a seed for each slice,
 the global state restored, one failing example never a failing batch. C&W and EAD run without foolbox's early abort,
-which watches the sum of the losses of a batch and so makes an example's result depend on its batch mates.
+which watches the sum of the losses of a batch and so makes an example's result depend on its batch mates. With
+`exact: true` the examples are run one by one, each with a seed of its own: any batch size gives the same images.
 """
 
 from __future__ import annotations
@@ -30,19 +31,21 @@ class Borrowed:
     eps: float | None
     norm: Any
     bounds: Any
+    exact: bool
 
     def options(self) -> dict[str, Any]:
         """The constructor's arguments: the fields other than those every attack has."""
-        return {key: value for key, value in vars(self).items() if key not in ("eps", "norm", "bounds")}
+        return {key: value for key, value in vars(self).items() if key not in ("eps", "norm", "bounds", "exact")}
 
-    def __call__(self, model: Victim, x: Tensor, y: Tensor, *, generator: Any) -> Found:
-        """x `[n ...]` -> the attacked x. `generator` only says that draws are per slice."""
+    def __call__(self, model: Victim, x: Tensor, y: Tensor, *, generator: Any, rng: Any) -> Found:
+        """x `[n ...]` -> the attacked x. `generator` only says that draws are per slice; `rng` seeds `exact` runs."""
         from .foolbox_adapter import Settings
         from .foolbox_run import run
 
-        return run(
-            Settings(self.classes[self.norm], self.norm, self.eps, self.bounds, params=self.options()), model, x, y
+        settings = Settings(
+            self.classes[self.norm], self.norm, self.eps, self.bounds, exact=self.exact, params=self.options()
         )
+        return run(settings, model, x, y, rng)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class CW(Borrowed):
     stepsize: float = 0.01
     confidence: float = 0.0
     initial_const: float = 0.001
+    exact: bool = False
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("l2",)
@@ -83,6 +87,7 @@ class EAD(Borrowed):
     initial_const: float = 0.001
     regularization: float = 0.01
     decision_rule: Literal["EN", "L1"] = "EN"
+    exact: bool = False
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("l1",)
@@ -106,6 +111,7 @@ class DDN(Borrowed):
     init_epsilon: float = 1.0
     steps: int = 100
     gamma: float = 0.05
+    exact: bool = False
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("l2",)
@@ -127,6 +133,7 @@ class FMN(Borrowed):
     max_stepsize: float = 1.0
     min_stepsize: float | None = None
     gamma: float = 0.05
+    exact: bool = False
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("l2", "linf", "l1", "l0")
@@ -146,6 +153,7 @@ class DeepFool(Borrowed):
     steps: int = 50
     candidates: int = 10
     overshoot: float = 0.02
+    exact: bool = False
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("l2", "linf")
@@ -166,6 +174,7 @@ class HopSkipJump(Borrowed):
     initial_gradient_eval_steps: int = 100
     max_gradient_eval_steps: int = 10000
     gamma: float = 1.0
+    exact: bool = False
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("l2", "linf")
@@ -194,6 +203,7 @@ class Boundary(Borrowed):
     source_step: float = 0.01
     source_step_convergance: float = 1e-7
     step_adaptation: float = 1.5
+    exact: bool = False
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("l2",)

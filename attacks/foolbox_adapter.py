@@ -60,7 +60,7 @@ class Foolbox:
         """The plug-in `foolbox:inner`, read from the sources."""
         name = resolve(inner)
         facts = {
-            "version": f"1/{version('foolbox')}", "kinds": ("image", "tabular", "series"), "norms": norms_of(name),
+            "version": f"2/{version('foolbox')}", "kinds": ("image", "tabular", "series"), "norms": norms_of(name),
             "objective": "label", "white_box": name not in BLACK_BOX, "batch_coupled": True,
             "minimal": "FixedEpsilonAttack" not in ancestors(name), "adapter": False, "reference": Foolbox.reference,
         }  # fmt: skip
@@ -81,12 +81,15 @@ class Settings:
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
-def attack(name: str, model: Victim, x: Tensor, y: Tensor, *, generator: Any, **params: Any) -> Found:
-    """x `[n ...]` -> the attacked x. `generator` only says that draws are per slice; foolbox uses the global ones."""
+def attack(name: str, model: Victim, x: Tensor, y: Tensor, *, generator: Any, rng: Any, **params: Any) -> Found:
+    """x `[n ...]` -> the attacked x.
+
+    `generator` only says that draws are per slice, foolbox uses the global ones; `rng` seeds examples run alone.
+    """
     from .foolbox_run import run
 
     own = {key: params.pop(key) for key in ("norm", "eps", "bounds", "exact", "target") if key in params}
-    return run(Settings(name, params=params, **own), model, x, y)
+    return run(Settings(name, params=params, **own), model, x, y, rng)
 
 
 #: Classes that never ask for a gradient.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from testbed.errors import MissingExtra, UsageError
-from testbed.perturb.attack import Found
+from testbed.perturb.attack import Found, seeded
 from testbed.perturb.geometry import confine, per_row
 from testbed.perturb.victim import Victim
 
@@ -19,26 +19,30 @@ from .losses import ranked_targets
 TARGETED_ONLY = frozenset({"GenAttack"})
 
 
-def run(attack: Settings, model: Victim, x: Tensor, y: Tensor) -> Found:
-    """All rows at once; one by one where `exact` asks for it or where the batch as a whole fails."""
+def run(attack: Settings, model: Victim, x: Tensor, y: Tensor, rng: Any) -> Found:
+    """All rows at once; one by one where `exact` asks for it or where the batch as a whole fails.
+
+    Alone, an example has a seed of its own, from its id, so its result depends on nothing else in the slice.
+    """
     rows = torch.arange(len(x), device=x.device)
     if attack.exact:
-        return _one_by_one(attack, model, x, y)
+        return _one_by_one(attack, model, x, y, rng)
     try:
         return _valid(attack, _attempt(attack, model, x, y, rows), x)
     except (UsageError, MissingExtra):
         raise
     except Exception:  # foolbox raises ValueError, AssertionError and others for one bad example in a batch
-        return _one_by_one(attack, model, x, y)
+        return _one_by_one(attack, model, x, y, rng)
 
 
-def _one_by_one(attack: Settings, model: Victim, x: Tensor, y: Tensor) -> Found:
+def _one_by_one(attack: Settings, model: Victim, x: Tensor, y: Tensor, rng: Any) -> Found:
     """Each example alone. If every one fails, the last reason is raised: the attack itself is at fault."""
     out, failed, reasons = x.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device), []
-    for row in range(len(x)):
+    for row, number in enumerate(rng.integers(0, 2**62, name="alone").tolist()):
         one = torch.tensor([row], device=x.device)
         try:
-            out[one] = _attempt(attack, model.take(one), x[one], y[one], one, everyone=(x, model))
+            with seeded(number):
+                out[one] = _attempt(attack, model.take(one), x[one], y[one], one, everyone=(x, model))
         except (UsageError, MissingExtra):
             raise
         except Exception as error:

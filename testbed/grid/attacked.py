@@ -3,6 +3,7 @@
 model          the network the cells are about
 surrogate:N    another network of the grid; the set is then scored on this one
 calibrated     the network and a calibrator
+bpda:LAYER     the network, with the gradient of the identity at a layer that has none of its own
 detector:N     a detector's score: an in-distribution set is made to look out-of-distribution, an OOD set the other
                way round; "clean" scores of in-distribution examples say how large a change is
 """
@@ -49,6 +50,8 @@ def aimed(plan: ModelPlan, target: SetRef, step: Step, through: CalibratorEntry 
     kind, _, name = step.victim.partition(":")
     if kind == "surrogate":
         return Aim(surrogate(plan, name))
+    if kind == "bpda":
+        return Aim(plan.model, {"kind": "bpda", "layer": name})
     if kind == "detector":
         return _detector(plan, next(d for d in plan.resolved.detectors if d.name == name), target, side)
     if through is not None:

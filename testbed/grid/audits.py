@@ -56,14 +56,14 @@ def audit(
 
 def _applies(step: Step) -> bool:
     """Whether the further attacks say something about this one: an attack on labels of the model that is scored."""
-    on_model = step.kind == "attack" and step.victim in ("model", "calibrated")
+    on_model = step.kind == "attack" and step.victim.partition(":")[0] in ("model", "calibrated", "bpda")
     return on_model and bool(step.eps) and step.bound.plugin.facts["objective"] == "label"
 
 
 def _through(step: Step, calibrators: Sequence[CalibratorEntry]) -> CalibratorEntry | None:
     """The calibrator that the victim has: none where the raw model was attacked for all that keep its argmax."""
     (first, *_) = calibrators
-    return None if step.victim == "model" or first.bound.plugin.facts["argmax_preserving"] else first
+    return None if step.victim != "calibrated" or first.bound.plugin.facts["argmax_preserving"] else first
 
 
 def _further(

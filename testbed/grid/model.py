@@ -20,7 +20,7 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-Victim: TypeAlias = Annotated[str, Field(pattern=r"^(model|calibrated|(detector|surrogate):.+)$")]
+Victim: TypeAlias = Annotated[str, Field(pattern=r"^(model|calibrated|(detector|surrogate|bpda):.+)$")]
 
 
 class _Strict(BaseModel):
@@ -101,7 +101,8 @@ class ShiftCondition(_Conditioned):
 class AttackCondition(_Conditioned):
     """One or more attacks in one norm at one or more radii, against a victim.
 
-    victim: one or more of model | calibrated | detector:NAME | surrogate:NAME | surrogate:* (every model of the grid)
+    victim: one or more of model | calibrated | detector:NAME | surrogate:NAME | surrogate:* (every model of the grid) |
+    bpda:LAYER (the model, a named layer of which has the gradient of the identity)
     quantised: the attacked images are rounded to 8 bits
     curve: the radii are one sweep, from the largest down, which costs little more than the dearest of them
     """

@@ -292,5 +292,9 @@ def _worst_key(condition: ConditionEntry) -> tuple[str, float] | None:
     if condition.kind != "attack" or condition == CLEAN:
         return None
     step = condition.steps[0]
-    joins = step.victim == "model" and not step.quantised and step.bound.plugin.facts["objective"] == "label"
+    joins = (
+        (step.victim == "model" or step.victim.startswith("bpda:"))
+        and not step.quantised
+        and step.bound.plugin.facts["objective"] == "label"
+    )
     return (step.norm, step.eps) if joins and step.norm is not None and step.eps is not None else None

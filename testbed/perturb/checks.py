@@ -42,8 +42,11 @@ BASIC: Final[Mapping[str, tuple[float, str]]] = {
     "late_gain": (0.1, "the loss was still rising in the last quarter of the steps: give it more"),
 }
 
-#: Checks of how hard an attack tried; a worst case over attacks fails them only where all of its attacks do.
-EFFORT: Final = frozenset({"late_gain", "single_step", "more_effort", "black_box", "transfer", "noise_share"})
+#: Checks of how well an attack could try; a worst case over attacks fails them only where all of its attacks do.
+EFFORT: Final = frozenset({
+    "zero_gradient_share", "bad_gradient_share", "late_gain", "single_step", "more_effort", "black_box", "transfer",
+    "noise_share",
+})  # fmt: skip
 
 #: A softmax above this leaves less than a hundred float32 steps between it and 1.
 SATURATED: Final = 1.0 - 6e-6

@@ -140,7 +140,7 @@ def _call(
     shard = seeding.shard_seed(operation, version, seed, ids)
     draws: dict[str, Any] = {}
     if "rng" in asks:
-        draws["rng"] = seeding.Rng(operation, int(version), seed, ids)
+        draws["rng"] = seeding.Rng(operation, int(str(version).partition("/")[0]), seed, ids)
     if "generator" in asks:
         draws["generator"] = torch.Generator(device=x.device).manual_seed(shard)
     try:

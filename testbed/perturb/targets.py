@@ -17,6 +17,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from testbed.errors import UsageError, nearest
+
 Score = Callable[[Tensor], Tensor]
 
 #: Scores of logits `[n k]` that are larger for more out-of-distribution, by the registry's detector names.
@@ -77,9 +79,15 @@ class BPDA(nn.Module):
 
 
 def with_bpda(model: nn.Module, name: str, substitute: Any = None) -> nn.Module:
-    """A copy of `model` (weights shared) whose submodule `name` has a substitute gradient."""
+    """A copy of `model` (weights shared) whose submodule `name` has a substitute gradient.
+
+    Raises UsageError where the model has no such submodule.
+    """
     import copy
 
+    known = [key for key, _ in model.named_modules() if key]
+    if name not in known:
+        raise UsageError(f"bpda: the model has no layer {name!r}; {nearest(name, known)}")
     shared = {id(p): p for p in (*model.parameters(), *model.buffers())}
     twin = copy.deepcopy(model, dict(shared))
     parent, _, leaf = name.rpartition(".")

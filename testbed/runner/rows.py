@@ -103,7 +103,8 @@ def audit_flags(plan: Plan, there: Mapping[str, Any]) -> dict[tuple[Any, ...], s
         if cell.row["metric"] == "audit" and cell.digest in there:
             names = set(there[cell.digest].meta["failed"])
             own.setdefault(condition_key(cell.row), []).append(names)
-            worst = {**cell.row, "condition": "worst", "severity": None, "params": None}
+            victim = "model" if str(cell.row["victim"]).startswith("bpda:") else cell.row["victim"]
+            worst = {**cell.row, "condition": "worst", "severity": None, "params": None, "victim": victim}
             own.setdefault(condition_key(worst), []).append(names)
     failed = {key: set().union(*found) - (EFFORT - found[0].intersection(*found)) for key, found in own.items()}
     return {key: f"audit:fail({', '.join(sorted(names))})" if names else "audit:pass" for key, names in failed.items()}

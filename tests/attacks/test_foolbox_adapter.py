@@ -134,3 +134,21 @@ def test_unknown_names_and_parameters() -> None:
         testbed.attack("foolbox:PGD", eps=0.1, step=3)
     with pytest.raises(UsageError, match="takes norm 'linf', got 'l2'"):
         testbed.attack("foolbox:PGD", eps=0.1, norm="l2")
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("hopskipjump", {"steps": 2, "initial_gradient_eval_steps": 5, "max_gradient_eval_steps": 10}),
+        ("boundary", {"steps": 10}),
+        ("ddn", {"steps": 10}),
+        ("foolbox:L2AdditiveGaussianNoiseAttack", {}),
+    ],
+)
+def test_exact_runs_do_not_depend_on_the_slice(name: str, params: dict[str, int]) -> None:
+    model, x, y = setting()
+    attack = testbed.attack(name, norm="l2", eps=1.0, exact=True, **params)
+    whole = attack.run(model, x, y)
+    for rows in ([3, 4, 5], [5, 0]):
+        part = attack.run(model, x[rows], y[rows], ids=np.array(rows))
+        torch.testing.assert_close(part.x, whole.x[rows], atol=1e-6, rtol=0)

@@ -10,17 +10,24 @@ import torch
 def net(spec, *, mask: str = "none"):
     return Masked(spec, mask)
 
+class Rounding(torch.nn.Module):
+    def __init__(self, mask):
+        super().__init__()
+        self.mask = mask
+
+    def forward(self, x):
+        return (x * 7).round() / 7 if self.mask == "quantised" else x
+
 class Masked(torch.nn.Module):
     def __init__(self, spec, mask):
         super().__init__()
         pixels = spec.shape[0] * spec.shape[1]
         self.layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(pixels, 32), torch.nn.ReLU(),
                                           torch.nn.Linear(32, spec.classes))
-        self.mask = mask
+        self.mask, self.rounding = mask, Rounding(mask)
 
     def forward(self, x):
-        if self.mask == "quantised":
-            x = (x * 7).round() / 7
+        x = self.rounding(x)
         z = self.layers(x)
         if self.mask == "temperature" and not self.training:
             z = 3000 * z
@@ -73,6 +80,21 @@ def test_masked_nets_are_flagged(audited, runs, look, mask, flag):
     audited["models"][0] |= {"name": mask, "mask": mask}
     audited["conditions"] = [{"attack": {"use": "pgd", "steps": 10}, "eps": 0.1}]
     assert flag in failed(runs(audited), look)
+
+
+def test_bpda_past_the_named_layer_finds_what_the_mask_hid(audited, runs, look):
+    audited["models"][0] |= {"name": "quantised", "mask": "quantised"}
+    pgd = {"use": "pgd", "steps": 10}
+    audited["conditions"] = [{"attack": pgd, "eps": 0.1, "victim": ["model", "bpda:rounding"]}]
+    finished = runs(audited)
+    robust = {r["victim"]: r["value"] for r in look.rows(finished, metric="accuracy", condition="pgd")}
+    assert robust["bpda:rounding"] < robust["model"] - 0.2
+    worst = look.rows(finished, metric="accuracy", condition="worst")[0]["value"]
+    assert worst <= robust["bpda:rounding"]
+    assert "zero_gradient_share" not in failed(finished, look, victim="bpda:rounding")
+    audited["conditions"] = [{"attack": pgd, "eps": 0.1, "victim": "bpda:roundin"}]
+    errors = runs(audited).outcome.errors().values()
+    assert any("has no layer 'roundin'; did you mean 'rounding'" in error for error in errors)
 
 
 def test_another_model_of_the_grid_gives_the_transfer_check(audited, runs, look):

@@ -87,12 +87,16 @@ def narrowed(job: Job, store: Store, handle: Any, box: Any, device: Any) -> Any:
 
 
 def victim_of(job: Job, store: Store, model: Any) -> Any:
-    """What the attack differentiates: the network, the network through a calibrator, or a detector's score."""
+    """What the attack differentiates: the network, through a calibrator or past a layer, or a detector's score."""
+    from testbed.perturb.targets import with_bpda
+
     kind = job.recipe["victim"]["kind"]
     if kind == "model":
         return model.module
     if kind == "detector":
         return pushed(job, store, model)
+    if kind == "bpda":
+        return with_bpda(model.module, job.recipe["victim"]["layer"]).eval()
     from testbed.perturb import victims
     from testbed.runner.operations import fits
 
