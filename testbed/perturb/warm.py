@@ -1,10 +1,10 @@
 """An attack at one budget that takes up its own result at a larger one: what makes a security curve cheap.
 
 An example that stood at the larger budget stands here too, unless the larger image, brought into the smaller ball,
-fools by itself; it is not attacked again. An example that was fooled is fooled here where that image fools in the
-smaller ball, and is attacked from the start otherwise: draws do not depend on the budget, so its run is the run it
-would have alone. An attack that minimises the distance is run once, without a budget; a smaller budget only asks
-whether what it found lies inside.
+fools by itself; it is not attacked again. An example that was fooled is fooled here where that image lies in the
+smaller ball, or fools when it is brought there, and is attacked from the start otherwise: draws do not depend on the
+budget, so its run is the run it would have alone. An attack that minimises the distance is run once, without a budget;
+a smaller budget only asks whether what it found lies inside.
 
 So the curve is monotone, each example pays the price of an attack that fails once, at the largest budget at which it
 stands, and the curve differs from separate runs only where an attack fails at a budget and would have succeeded at a
@@ -103,29 +103,26 @@ class _WarmStart:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
         at = self.larger.ids.searchsorted(rng.ids)
         low, high = limits(self.bounds, x, x.device)
-        near = confine(self.larger.x[torch.from_numpy(at)].to(x), x, self.norm, self.eps, low, high)
-        everyone = torch.arange(len(x), device=x.device)
-        logits = model(near, rows=everyone)
-        fooled, loss = logits.argmax(1) != y, _cross_entropy(logits, y)
-        found = Found(near, fooled.long() * 2 - 1, torch.zeros_like(fooled))
-        open_ = torch.from_numpy(self.larger.success[at]).to(x.device) & ~fooled
-        rows = torch.nonzero(open_).flatten()
+        far = self.larger.x[torch.from_numpy(at)].to(x)
+        near = confine(far, x, self.norm, self.eps, low, high)
+        was = torch.from_numpy(self.larger.success[at]).to(x.device)
+        kept = was & (near == far).flatten(1).all(1)
+        first, failed = kept.long() * 2 - 1, torch.zeros_like(kept)
+        rows = torch.nonzero(was & ~kept).flatten()
+        if len(rows):
+            fooled = model(near[rows], rows=rows).argmax(1) != y[rows]
+            first[rows[fooled]] = 1
+            rows = rows[~fooled]
         if self.minimal or len(rows) == 0:
-            return found
-        return self._joined(found, _run(self.inner, model, x, y, rows, rng, generator), model, y, rows, loss)
-
-    def _joined(self, found: Found, part: Found, model: Victim, y: Tensor, rows: Tensor, loss: Tensor) -> Found:
-        """The attacked rows' images where they fool, or have a higher loss than the warm start."""
-        logits = model(part.x, rows=rows)
-        wrong = logits.argmax(1) != y[rows]
-        better = wrong | (_cross_entropy(logits, y[rows]) > loss[rows])
-        found.x[rows[better]] = part.x[better]
-        steps = torch.ones_like(rows) if part.first_step is None else torch.as_tensor(part.first_step).to(rows)
-        found.first_step[rows] = torch.where(wrong, steps.clamp_min(1) + 1, -1)
+            return Found(near, first, failed)
+        part = _run(self.inner, model, x, y, rows, rng, generator)
+        near[rows] = part.x
+        if part.first_step is not None:
+            steps = torch.as_tensor(part.first_step).to(rows)
+            first[rows] = torch.where(steps > 0, steps + 1, -1)
         if part.failed is not None:
-            found.failed[rows] = torch.as_tensor(part.failed).to(rows.device)
-        info = {name: _spread(value, rows, len(y)) for name, value in part.info.items()}
-        return replace(found, info=info)
+            failed[rows] = torch.as_tensor(part.failed).to(rows.device)
+        return Found(near, first, failed, {name: _spread(value, rows, len(x)) for name, value in part.info.items()})
 
 
 @dataclass(frozen=True)
@@ -170,7 +167,3 @@ def _spread(value: Any, rows: Tensor, n: int) -> Any:
     whole = torch.full((n,), -1, dtype=value.dtype, device=value.device)
     whole[rows] = value
     return whole
-
-
-def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    return torch.nn.functional.cross_entropy(logits, y, reduction="none")
