@@ -67,14 +67,14 @@ def _says(resolved: Resolved, box: ModelEntry, condition: ConditionEntry, step: 
 
 @cache
 def query_attacks(norm: str | None) -> tuple[str, ...]:
-    """The installed attacks that ask for scores only and have this norm (any where it is None)."""
+    """The installed attacks on labels that ask for scores only and have this norm (any where it is None)."""
     found = []
     for name in plugins.names("attack"):
         try:
             facts = plugins.read("attack", name).facts
         except MissingExtra:
             continue  # an attack whose package is missing is nothing to recommend
-        if not facts["white_box"] and (norm is None or norm in facts["norms"]):
+        if facts["objective"] == "label" and not facts["white_box"] and (norm is None or norm in facts["norms"]):
             found.append(name)
     return tuple(found)
 
