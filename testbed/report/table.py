@@ -7,6 +7,7 @@ cell with its reason. Nothing is bold: whether a difference means something is f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,6 +31,11 @@ DOUBT = "†"
 
 #: Metrics that are not columns: an audit is a judgement of the others.
 NOT_SHOWN = frozenset({"audit"})
+
+_OVER_SETS = re.compile(
+    r"unweighted mean over \d+ OOD sets; |ID pooled over \d+ sets, examples as clusters; "
+    r"|; interval: mean of the sets' ends, an upper bound"
+)
 
 #: How the metrics end that are a mean or a standard deviation over training seeds.
 OVER_SEEDS = (":seed_mean", ":seed_std")
@@ -143,7 +149,7 @@ def pivot(rows: Sequence[Row], protocol: str, dataset: str, kind: str) -> Table:
     cells: dict[tuple[tuple[str, ...], tuple[str, str]], Number] = {}
     order = _condition_order(rows)
     for row in sorted(rows, key=lambda r: order[condition_label(r)]):
-        metric = f"{row['metric']} ({row['convention']})" if row["metric"] in several else row["metric"]
+        metric = f"{row['metric']} ({of_one_set(row)})" if row["metric"] in several else row["metric"]
         over = ood_label(row) if detection else condition_label(row)
         key = tuple(condition_label(row) if name == "condition" else _text(row.get(name)) for name in stub)
         cells[key, (over, metric)] = number(row)
@@ -169,6 +175,15 @@ def number(row: Row) -> Number:
         convention=row.get("convention") or "",
         flags=row.get("flags") or "",
     )
+
+
+def of_one_set(row: Row) -> str:
+    """A row's convention without the words that say which sets were averaged or pooled: those the row's labels say.
+
+    >>> of_one_set({"convention": "unweighted mean over 2 OOD sets; ood positive; ties half; delong-logit 95%"})
+    'ood positive; ties half; delong-logit 95%'
+    """
+    return _OVER_SETS.sub("", row["convention"] or "")
 
 
 def ood_label(row: Row) -> str:
@@ -225,7 +240,7 @@ def _several_conventions(rows: Sequence[Row]) -> set[str]:
     found: dict[str, set[str]] = {}
     for row in rows:
         if row.get("convention"):
-            found.setdefault(row["metric"], set()).add(row["convention"])
+            found.setdefault(row["metric"], set()).add(of_one_set(row))
     return {metric for metric, conventions in found.items() if len(conventions) > 1}
 
 

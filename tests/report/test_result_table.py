@@ -108,3 +108,18 @@ def test_pivot_and_number_keep_what_a_row_says(synthetic_run) -> None:
     )
     table = pivot([r for r in run.rows if r["ood_set"] is None], "", "mnist5k", "")
     assert table.get((one["model"], "isotonic"), ("fog s1", "ece")) == number(one)
+
+
+def test_means_and_pooled_sets_share_the_columns_of_single_sets() -> None:
+    """What was averaged or pooled is said by the labels, so it does not make another convention of the metric."""
+    plain = "ood positive; ties half; delong-logit 95%"
+    shared = {"metric": "auroc", "detector": "knn", "ood_condition": "clean"}
+    rows = [
+        row(**shared, ood_set="gaussian", convention=plain),
+        row(**shared, ood_set="mean(far)", convention=f"unweighted mean over 2 OOD sets; {plain}"),
+        row(**shared, ood_set="gaussian", condition="full_spectrum", kind="full_spectrum",
+            convention=f"ID pooled over 3 sets, examples as clusters; {plain}"),
+    ]  # fmt: skip
+    (table,) = tables(rows)
+    assert table.columns == (("gaussian", "auroc"), ("mean(far)", "auroc"))
+    assert len(table.rows) == 2
