@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -46,11 +46,14 @@ class SetRef:
 
 @dataclass(frozen=True)
 class ModelRef:
-    """A planned model: its entry, its training seed (None where nothing is trained), and the jobs it needs."""
+    """A planned model: its entry, its training seed (None where nothing is trained), and the jobs it needs.
+
+    weights  one job, or one a member of an ensemble
+    """
 
     entry: ModelEntry
     train_seed: int | None
-    weights: str
+    weights: tuple[str, ...]
     describe: str
 
 
@@ -163,7 +166,13 @@ class Jobs:
         return SetRef((digest,), n, self.parts(n))
 
     def model(self, entry: ModelEntry, data: DataEntry, seed: int, train_seed: int) -> ModelRef:
-        """A network with its weights: trained, read from a file, or as built."""
+        """A network with its weights: trained (an ensemble from seeds of its own), read from a file, or as built."""
+        variant = entry.variant or {}
+        if variant.get("kind") == "ensemble":
+            first = train_seed * variant["count"]
+            alone = replace(entry, variant=None)
+            members = [self.model(alone, data, seed, first + i) for i in range(variant["count"])]
+            return ModelRef(entry, train_seed, tuple(m.weights[0] for m in members), members[0].describe)
         describe = self.describe(data)
         code = self.code(entry.bound)
         if entry.train is None:
@@ -175,7 +184,7 @@ class Jobs:
             return ModelRef(
                 entry,
                 None,
-                self.add("weights", built, {"describe": [describe], "file": file}, f"weights {entry.name}"),
+                (self.add("weights", built, {"describe": [describe], "file": file}, f"weights {entry.name}"),),
                 describe,
             )
         train = self.split(data, "train", seed)
@@ -190,11 +199,12 @@ class Jobs:
             work,
             self.gpus,
         )
-        return ModelRef(entry, train_seed, digest, describe)
+        return ModelRef(entry, train_seed, (digest,), describe)
 
     def network(self, model: ModelRef) -> dict[str, Any]:
         """The recipe of a model's code, for the jobs that run it."""
-        return {"model": self.code(model.entry.bound), "feature_layer": model.entry.feature_layer}
+        variant = {"variant": dict(model.entry.variant)} if model.entry.variant else {}
+        return {"model": self.code(model.entry.bound), "feature_layer": model.entry.feature_layer, **variant}
 
     def shift(self, target: SetRef, step: Step, seed: int) -> SetRef:
         """A shifted set: one for all models. Only a job can tell how many examples a shift of the set leaves."""
@@ -237,7 +247,7 @@ class Jobs:
             label = f"{step.bound.plugin.name} {step.norm} {step.eps:.4g} on {model.entry.name}" + (
                 f" [{part + 1}/{count}]" if count > 1 else ""
             )
-            inputs = {"set": source, "weights": [model.weights], "describe": [model.describe], **extra}
+            inputs = {"set": source, "weights": model.weights, "describe": [model.describe], **extra}
             inputs |= {role: (other.attacks[part],) for role, other in (along or {}).items()}
             digests.append(
                 self.add("attack", {**fields, "part": shard}, inputs, label, attack_cost(step, n), self.gpus)
@@ -253,9 +263,10 @@ class Jobs:
     def forward(self, model: ModelRef, target: SetRef, label: str) -> str:
         """Logits and features of one model on one set."""
         fields = {**self.network(model), "runtime": self.runtime}
-        inputs = {"set": target.digests, "weights": [model.weights], "describe": [model.describe]}
+        inputs = {"set": target.digests, "weights": model.weights, "describe": [model.describe]}
+        passes = (target.n or 0) * (model.entry.variant or {}).get("count", 1)
         return self.add(
-            "forward", fields, inputs, f"forward {model.entry.name} on {label}", {"forward": target.n}, self.gpus
+            "forward", fields, inputs, f"forward {model.entry.name} on {label}", {"forward": passes}, self.gpus
         )
 
     def worst(self, outputs: Sequence[str], ledgers: Sequence[Sequence[str]], label: str) -> str:

@@ -6,9 +6,9 @@ schema by `testbed.grid.resolve`. A value that may be given as a list is kept as
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from testbed.plugins import number
 
@@ -70,6 +70,30 @@ class Train(BaseModel):
         return dict(self.model_extra or {})
 
 
+class Variant(_Strict):
+    """How a network predicts: a deep ensemble of so many seeds, so many dropout masks, or statistics of the batch."""
+
+    ensemble: Annotated[int, Field(ge=2, le=100)] | None = None
+    mc_dropout: Annotated[int, Field(ge=2, le=1000)] | None = None
+    batch_statistics: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("expected one of {ensemble: N}, {mc_dropout: N}, batch_statistics")
+        return self
+
+    def recipe(self) -> dict[str, Any]:
+        """What a digest must know of it."""
+        (kind,) = self.model_fields_set
+        count = getattr(self, kind)
+        return {"kind": kind} if count is True else {"kind": kind, "count": count}
+
+
+def _variant(value: Any) -> Any:
+    return {value: True} if value == "batch_statistics" else value
+
+
 class Model(Use):
     """A network, and where its weights come from: `train`, a `weights` file, or what `use` builds."""
 
@@ -77,6 +101,7 @@ class Model(Use):
     train: Train | None = None
     weights: str | None = None
     feature_layer: str | None = None
+    variant: Annotated[Variant, BeforeValidator(_variant)] | None = None
 
 
 class _Conditioned(_Strict):

@@ -58,4 +58,4 @@ def pick(jobs: Jobs, outputs: Sequence[str], scores: Sequence[str], label: str) 
 
 
 def _inputs(model: ModelRef, target: SetRef) -> dict[str, Sequence[str]]:
-    return {"set": target.digests, "weights": [model.weights], "describe": [model.describe]}
+    return {"set": target.digests, "weights": model.weights, "describe": [model.describe]}

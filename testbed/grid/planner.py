@@ -106,7 +106,7 @@ class ModelPlan:
             "protocol": planner.grid.protocol or None,
             "dataset": data.name,
             "model": entry.name,
-            "variant": entry.train["recipe"] if entry.train else "weights" if entry.weights else "as built",
+            "variant": entry.label,
             "train_seed": train_seed if entry.train else None,
             "seed": seed,
         }

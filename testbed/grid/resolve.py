@@ -221,7 +221,10 @@ class Resolver:
         except MissingExtra as error:
             self.fail(where, str(error))
             self.missing += 1
-        return ModelEntry(entry.name or _short(entry.use), bound, train, path, digest, entry.feature_layer)
+        variant = entry.variant.recipe() if entry.variant else None
+        if variant and variant["kind"] == "ensemble" and train is None:
+            self.fail((*where, "variant"), "an ensemble is trained from several seeds: give the model `train`")
+        return ModelEntry(entry.name or _short(entry.use), bound, train, path, digest, entry.feature_layer, variant)
 
     def packages(self, where: Where, plugin: plugins.Plugin) -> None:
         """A problem where a package that a model runs with is not installed."""

@@ -49,6 +49,14 @@ class ModelEntry:
     weights: Path | None
     weights_digest: str | None
     feature_layer: str | None
+    variant: Mapping[str, Any] | None = None
+
+    @property
+    def label(self) -> str:
+        """The column `variant`: where the weights come from, and how the network predicts if not plainly."""
+        source = self.train["recipe"] if self.train else "weights" if self.weights else "as built"
+        kind = [str(value) for value in (self.variant or {}).values()]
+        return " ".join([source, *kind])
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from testbed.models import build
 from testbed.models import weights as weight_files
 from testbed.models.classifier import Classifier
 from testbed.models.tensors import as_tensor
+from testbed.models.variants import varied
 from testbed.runner.operations import access
 from testbed.runner.operations.checkpoints import checkpoint
 from testbed.store import Store, Writer
@@ -40,9 +41,13 @@ def network(job: Job, store: Store, bare: bool = True) -> torch.nn.Module:
 
 def classifier(job: Job, store: Store, device: torch.device) -> Classifier:
     """The job's network with its weights, frozen, in eval mode, on a device."""
-    module = network(job, store)
-    arrays = store.tensors(access.one(job, "weights"), "weights")
-    module.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
+    members = []
+    for digest in job.inputs["weights"]:
+        member, arrays = network(job, store), store.tensors(digest, "weights")
+        member.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
+        members.append(member.eval())
+    variant = job.recipe.get("variant")
+    module = varied(variant, members) if variant else members[0]
     return Classifier(module.to(device), job.recipe["feature_layer"], spec=access.described(job, store))
 
 
