@@ -101,7 +101,7 @@ class Model(Use):
     train: Train | None = None
     weights: str | None = None
     feature_layer: str | None = None
-    variant: Annotated[Variant, BeforeValidator(_variant)] | None = None
+    predict: Annotated[Variant, BeforeValidator(_variant)] | None = None
 
 
 class _Conditioned(_Strict):

@@ -221,9 +221,9 @@ class Resolver:
         except MissingExtra as error:
             self.fail(where, str(error))
             self.missing += 1
-        variant = entry.variant.recipe() if entry.variant else None
+        variant = entry.predict.recipe() if entry.predict else None
         if variant and variant["kind"] == "ensemble" and train is None:
-            self.fail((*where, "variant"), "an ensemble is trained from several seeds: give the model `train`")
+            self.fail((*where, "predict"), "an ensemble is trained from several seeds: give the model `train`")
         return ModelEntry(entry.name or _short(entry.use), bound, train, path, digest, entry.feature_layer, variant)
 
     def packages(self, where: Where, plugin: plugins.Plugin) -> None:

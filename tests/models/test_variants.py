@@ -78,7 +78,7 @@ TRAIN = {"recipe": "standard", "epochs": 1}
 
 def test_an_ensemble_takes_its_members_from_seeds_and_shares_them():
     alone = {"use": "small-cnn", "name": "one", "train": TRAIN}
-    both = [alone, {**alone, "name": "three", "variant": {"ensemble": 3}}]
+    both = [alone, {**alone, "name": "three", "predict": {"ensemble": 3}}]
 
     planned = plan({**GRID, "models": both, "train_seeds": [0, 1]})
 
@@ -90,18 +90,18 @@ def test_an_ensemble_takes_its_members_from_seeds_and_shares_them():
 def test_a_variant_is_one_thing_and_an_ensemble_is_trained():
     model = {"use": "small-cnn", "name": "m"}
     with pytest.raises(UsageError, match="expected one of"):
-        plan({**GRID, "models": [{**model, "train": TRAIN, "variant": {"ensemble": 2, "mc_dropout": 3}}]})
+        plan({**GRID, "models": [{**model, "train": TRAIN, "predict": {"ensemble": 2, "mc_dropout": 3}}]})
     with pytest.raises(UsageError, match="trained from several seeds"):
-        plan({**GRID, "models": [{**model, "variant": {"ensemble": 2}}]})
+        plan({**GRID, "models": [{**model, "predict": {"ensemble": 2}}]})
 
 
 def test_all_variants_run_from_a_grid(tmp_path):
     from testbed.runner.run import Settings, run_plan
 
     models = [
-        {"use": "small-cnn", "name": "ensemble", "train": TRAIN, "variant": {"ensemble": 2}},
-        {"use": "lenet5", "name": "dropout", "dropout": 0.3, "train": TRAIN, "variant": {"mc_dropout": 4}},
-        {"use": "cifar_resnet", "name": "batch", "depth": 8, "train": TRAIN, "variant": "batch_statistics"},
+        {"use": "small-cnn", "name": "ensemble", "train": TRAIN, "predict": {"ensemble": 2}},
+        {"use": "lenet5", "name": "dropout", "dropout": 0.3, "train": TRAIN, "predict": {"mc_dropout": 4}},
+        {"use": "cifar_resnet", "name": "batch", "depth": 8, "train": TRAIN, "predict": "batch_statistics"},
     ]
     data = [{"use": "mnist5k", "train": 200, "calibration": 60, "test": 60}]
     settings = Settings(out=tmp_path / "run", store=str(tmp_path / "store"), executor="serial", page=False)
