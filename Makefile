@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-all check verified bench golden clean
+.PHONY: demo test test-all check verified clean
 
 demo: .venv/installed
 	$(BIN)/testbed run experiments/quickstart.yaml
