@@ -74,7 +74,9 @@ def get(
 ) -> list[Path]:
     """Fetch the files of a named data set into `root` (default TESTBED_DATA); those that are there are only checked.
 
-    `mirrors` are base URLs asked before the catalog's own. Raises UsageError for an unknown name, EnvironmentProblem
+    `mirrors` are base URLs asked before the catalog's own, and before those that TESTBED_MIRRORS names (base URLs with
+    blanks between them: a laboratory's own server, where nodes have no other). Below each the file is looked for
+    under its path in the data folder, then under its name. Raises UsageError for an unknown name, EnvironmentProblem
     where a file cannot be had, with what each mirror said.
     """
     known, key = catalog(), name.replace("-", "_")
@@ -83,10 +85,10 @@ def get(
     root = root or data_root()
     if root is None:
         raise UsageError("say where the data shall go: set TESTBED_DATA or give a folder")
-    extra = [base.rstrip("/") + "/" for base in mirrors]
+    extra = [base.rstrip("/") + "/" for base in (*mirrors, *os.environ.get("TESTBED_MIRRORS", "").split())]
     found = []
     for file in known[key]:
-        urls = tuple(base + Path(file.path).name for base in extra) + file.urls
+        urls = tuple(base + tail for base in extra for tail in (file.path, Path(file.path).name)) + file.urls
         found.append(fetch(Remote(file.path, urls, file.size, file.sha256), root, offline=offline, progress=progress))
     return found
 

@@ -145,6 +145,19 @@ def test_a_named_set_from_a_mirror(server, tmp_path, monkeypatch):
         get("toyy", tmp_path)
 
 
+def test_a_laboratorys_mirror_is_named_by_the_environment_and_laid_out_as_the_data_folder(
+    server, tmp_path, monkeypatch
+):
+    remote = Remote("toy/a.bin", ("http://127.0.0.1:9/a.bin",), len(BODY), SUM)
+    monkeypatch.setattr(module, "catalog", lambda: {"toy": (remote,)})
+    monkeypatch.setenv("TESTBED_MIRRORS", f"{server.base}/missing {server.base}/good/")
+
+    (path,) = get("toy", tmp_path)
+
+    assert path.read_bytes() == BODY
+    assert [asked for asked, _ in server.asked] == ["/missing/toy/a.bin", "/missing/a.bin", "/good/toy/a.bin"]
+
+
 def test_without_a_folder_it_says_so(monkeypatch):
     monkeypatch.delenv("TESTBED_DATA", raising=False)
     with pytest.raises(UsageError, match="set TESTBED_DATA or give a folder"):
