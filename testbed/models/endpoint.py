@@ -5,9 +5,10 @@ The protocol is that of TensorFlow Serving and KServe (version 1): POST a JSON o
 (`encoding: json`: exact, and large), or {"b64": ...} of a PNG (`encoding: png`: small, rounds to 8 bits).
 
 Tried again, after a pause that doubles or that the server asks for (Retry-After): a broken connection, a timeout, an
-answer 429 or 5xx. Everything else is an error at once. Every instance sent counts, a retry too; past the budget
-nothing more is sent. What the endpoint runs is not ours to know: results carry the flag `external`, and the version
-that the grid declares stands in the digest where a hash of weights would.
+answer 429 or 5xx. Everything else is an error at once. An endpoint that cannot be had fails its own cells and no
+others. Every instance sent counts, a retry too; past the budget nothing more is sent. What the endpoint runs is not
+ours to know: results carry the flag `external`, and the version that the grid declares stands in the digest where a
+hash of weights would.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from testbed.errors import DataError, EnvironmentProblem
+from testbed.errors import DataError
 from testbed.models.black_box import Answer, BlackBox, Scores
 from testbed.types import Floats
 
@@ -59,7 +60,7 @@ class Endpoint:
             return plain
         token = os.environ.get(self.token_env)
         if not token:
-            raise EnvironmentProblem(f"{self.url}: the environment variable {self.token_env} with the token is not set")
+            raise DataError(f"{self.url}: the environment variable {self.token_env} with the token is not set")
         return {**plain, "Authorization": f"Bearer {token}"}
 
 
@@ -101,7 +102,7 @@ class EndpointNet(BlackBox):
                 said = str(error)
                 if attempt < self.endpoint.retries:
                     time.sleep(min(error.after or self.endpoint.pause * 2**attempt, _LONGEST_PAUSE))
-        raise EnvironmentProblem(f"{self.what}: {said}, {self.endpoint.retries + 1} times")
+        raise DataError(f"{self.what}: {said}, {self.endpoint.retries + 1} times")
 
     def _spend(self, count: int) -> None:
         budget = self.endpoint.budget

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from testbed.errors import DataError, EnvironmentProblem, MissingExtra, TestbedError, UsageError, nearest
+from testbed.errors import DataError, MissingExtra, TestbedError, UsageError, nearest
 from testbed.plugins import FACTS, Plugin, parameters
 from testbed.types import Paper, Spec
 
@@ -204,7 +204,7 @@ PIP: Mapping[str, str] = {
 
 @contextmanager
 def ready(library: str, name: str) -> Iterator[None]:
-    """Inside, the library is imported and used; what goes wrong there says what to do."""
+    """Inside, the library is imported and used; what goes wrong there fails this model only and says what to do."""
     try:
         yield
     except TestbedError:
@@ -214,14 +214,14 @@ def ready(library: str, name: str) -> Iterator[None]:
         raise MissingExtra(package, f"model '{library}:{name}'", PIP.get(package, package)) from None
     except RuntimeError as error:
         if "torchvision::" in str(error):
-            raise EnvironmentProblem(
+            raise DataError(
                 "the installed torchvision was built for another torch (its operators are missing): install the one "
                 "that matches, on a CPU with\n  pip install --force-reinstall --no-deps torchvision --index-url "
                 "https://download.pytorch.org/whl/cpu"
             ) from None
         raise DataError(f"model '{library}:{name}': {_first(error)}") from None
     except (OSError, ValueError) as error:
-        raise EnvironmentProblem(
+        raise DataError(
             f"model '{library}:{name}' cannot be had: {_first(error)}. With no network, put the weights into the "
             "library's cache first, or give a `weights` file and `pretrained: false`"
         ) from None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from testbed.errors import DataError, EnvironmentProblem, UsageError
+from testbed.errors import DataError, UsageError
 from testbed.models.endpoint import Endpoint, EndpointNet
 from testbed.models.outside import Http
 from testbed.types import Spec
@@ -56,13 +56,13 @@ def test_what_may_pass_is_tried_again(fault):
 
 
 def test_after_the_last_retry_the_last_reason_is_said():
-    with serving(sums, [503] * 9) as (server, url), pytest.raises(EnvironmentProblem, match=r"answers 503 .*3 times"):
+    with serving(sums, [503] * 9) as (server, url), pytest.raises(DataError, match=r"answers 503 .*3 times"):
         net(url, retries=2)(X)
     assert len(server.requests) == 3
 
 
 def test_nobody_there_is_said(unused_port=9):
-    with pytest.raises(EnvironmentProblem, match="cannot be reached"):
+    with pytest.raises(DataError, match="cannot be reached"):
         net(f"http://127.0.0.1:{unused_port}/", retries=1)(X)
 
 
@@ -110,7 +110,7 @@ def test_the_token_is_sent_from_the_environment_and_asked_for_where_absent(monke
     with serving(sums) as (server, url):
         net(url, token_env="MY_TOKEN")(X)
         monkeypatch.delenv("MY_TOKEN")
-        with pytest.raises(EnvironmentProblem, match="MY_TOKEN"):
+        with pytest.raises(DataError, match="MY_TOKEN"):
             net(url, token_env="MY_TOKEN")(X)
     assert [h.get("Authorization") for h in server.headers] == ["Bearer secret"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from testbed import plugins
-from testbed.errors import EnvironmentProblem, MissingExtra, UsageError
+from testbed.errors import DataError, MissingExtra, UsageError
 from testbed.grid.model import Model
 from testbed.grid.model_sources import missing_packages, source_problems
 from testbed.models import build
@@ -124,12 +124,12 @@ def test_a_library_without_a_model_is_a_problem():
 
 
 def test_a_torchvision_for_another_torch_says_what_to_install():
-    with pytest.raises(EnvironmentProblem, match=r"download\.pytorch\.org/whl/cpu"), ready("torchvision", "resnet18"):
+    with pytest.raises(DataError, match=r"download\.pytorch\.org/whl/cpu"), ready("torchvision", "resnet18"):
         raise RuntimeError("operator torchvision::nms does not exist")
 
 
 def test_no_network_and_no_cache_is_said():
-    with pytest.raises(EnvironmentProblem, match="cannot be had: no route"), ready("transformers", "org/name"):
+    with pytest.raises(DataError, match="cannot be had: no route"), ready("transformers", "org/name"):
         raise OSError("no route.")
 
 

@@ -88,3 +88,12 @@ def test_a_refusing_endpoint_fails_its_cells_and_no_others(runs_alone, look):
     assert {row["status"] for row in look.rows(finished, model="box")} == {"ok"}
     failed = look.rows(finished, model="api", metric="accuracy")
     assert all("7 classes, the data has 10" in row["error"] or row["status"] == "skipped" for row in failed)
+
+
+def test_an_endpoint_that_is_down_fails_its_cells_and_no_others(runs_alone, look):
+    remote = {"use": "http", "name": "api", "url": "http://127.0.0.1:9/", "model_version": "v1", "retries": 0}
+    finished = runs_alone({**GRID, "conditions": ["clean"], "models": [remote, *GRID["models"]]})
+
+    assert {row["status"] for row in look.rows(finished, model="box")} == {"ok"}
+    assert {row["status"] for row in look.rows(finished, model="api")} <= {"failed", "skipped"}
+    assert any("cannot be reached" in row["error"] for row in look.rows(finished, model="api"))
