@@ -104,7 +104,7 @@ def missing_baseline(resolved: Resolved) -> Iterator[tuple[Where, str]]:
 
 def missing_ood(resolved: Resolved) -> Iterator[tuple[Where, str]]:
     """A metric of two sets of scores needs a detector and a set to detect."""
-    if resolved.detectors and resolved.ood:
+    if resolved.grid.detectors and resolved.grid.ood:
         return
     for i, metric in enumerate(resolved.metrics):
         if metric.plugin.facts["needs"] in ("scores", "failures"):

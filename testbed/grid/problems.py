@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ValidationError
@@ -21,11 +22,39 @@ def schema_problems(
     document: Document, error: ValidationError, prefix: Where = (), keys: Keys | None = None
 ) -> list[Problem]:
     """All problems of a failed validation; `prefix` is where the validated value stands, `keys` default a grid's."""
-    problems = []
-    for item in error.errors():
-        where = real_path(document.value, (*prefix, *item["loc"]), len(prefix))
-        problems.append(document.problem(where, say(item, document.value, where, keys)))
-    return problems
+    places = paths(document, error, prefix)
+    said = (say(item, document.value, where, keys) for item, where in zip(error.errors(), places, strict=True))
+    return [document.problem(where, message) for where, message in zip(places, said, strict=True)]
+
+
+def paths(document: Document, error: ValidationError, prefix: Where = ()) -> list[Where]:
+    """Where each error of a failed validation is in the document."""
+    return [real_path(document.value, (*prefix, *item["loc"]), len(prefix)) for item in error.errors()]
+
+
+def without(value: Any, wheres: Iterable[Where]) -> Any | None:
+    """A copy of a grid without the keys at these paths, and with `clean` for a condition that holds one of them.
+
+    None where one of them is an item of another list: leaving it out would move those behind it, and so their places.
+
+    >>> without({"seed": "x", "data": [{"use": "digits", "limt": 3}]}, [("seed",), ("data", 0, "limt")])
+    {'data': [{'use': 'digits'}]}
+    """
+    kept = deepcopy(value)
+    for where in wheres:
+        holder = kept
+        if where[:1] == ("conditions",) and len(where) > 1:
+            holder["conditions"][where[1]] = "clean"
+            continue
+        for part in where[:-1]:
+            try:
+                holder = holder[part]
+            except (KeyError, IndexError, TypeError):
+                return None
+        if not where or not isinstance(holder, dict):
+            return None
+        holder.pop(where[-1], None)
+    return kept
 
 
 def real_path(value: Any, loc: Sequence[str | int], trusted: int = 0) -> Where:

@@ -6,6 +6,7 @@ Nothing of a user's file is executed. Built-in data sets are asked for their siz
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -18,8 +19,8 @@ from testbed.grid.attack_steps import attack_steps
 from testbed.grid.checks import all_checks
 from testbed.grid.model_sources import missing_packages, source_problems, weight_path
 from testbed.grid.paths import beside_grid
-from testbed.grid.problems import say, schema_problems
-from testbed.grid.reader import Document, Where
+from testbed.grid.problems import paths, say, schema_problems, without
+from testbed.grid.reader import Document, Where, spell
 from testbed.grid.resolved import (
     CLEAN,
     Bound,
@@ -47,7 +48,7 @@ def resolve(document: Document) -> Resolved:
     try:
         grid = schema.Grid.model_validate(document.value)
     except ValidationError as error:
-        raise UsageError(schema_problems(document, error)) from None
+        raise UsageError([*schema_problems(document, error), *further(document, paths(document, error))]) from None
     resolver = Resolver(document, grid)
     resolved = resolver.run()
     if resolver.problems:
@@ -56,6 +57,19 @@ def resolve(document: Document) -> Resolved:
             found.exit_code = MissingExtra.exit_code
         raise found
     return resolved
+
+
+def further(document: Document, spoilt: Sequence[Where]) -> list[Problem]:
+    """The unknown names and parameters of a grid that has other problems too: those of the entries without them."""
+    value = without(document.value, spoilt)
+    try:
+        grid = schema.Grid.model_validate(value)
+    except ValidationError:
+        return []
+    resolver = Resolver(replace(document, value=value), grid)
+    resolver.look_up()
+    entries = tuple(spell(where[:2]) for where in spoilt)
+    return [problem for problem in resolver.problems if not problem.path.startswith(entries)]
 
 
 class Resolver:
@@ -74,6 +88,15 @@ class Resolver:
         self.problems.append(self.document.problem(where, message))
 
     def run(self) -> Resolved:
+        """Everything looked up, and what must hold between the parts of a grid checked."""
+        resolved = self.look_up()
+        self.distinct_conditions(resolved.conditions)
+        for where, message in all_checks(resolved):
+            self.fail(where, message)
+        return resolved
+
+    def look_up(self) -> Resolved:
+        """Every name and parameter looked up."""
         grid = self.grid
         data = self.each("data", grid.data, self.data)
         kinds = {entry.spec.kind for entry in data if entry.spec}
@@ -84,7 +107,6 @@ class Resolver:
         self.model_names = [m.name for m in models]
         self.detector_names = [d.name or _short(d.use) for d in grid.detectors]
         conditions = [c for i, one in enumerate(grid.conditions) for c in self.condition(("conditions", i), one)]
-        self.distinct_conditions(conditions)
         calibrators = self.each("calibrators", grid.calibrators, self.calibrator)
         self.unique("calibrators", calibrators, "calibrator")
         detectors = self.each("detectors", grid.detectors, self.detector)
@@ -92,7 +114,7 @@ class Resolver:
         ood = [o for i, one in enumerate(grid.ood) for o in self.ood(("ood", i), one)]
         metrics = [m for i, one in enumerate(grid.metrics) if (m := self.bind("metric", ("metrics", i), one))]
         notes = tuple(self.notes)
-        resolved = Resolved(
+        return Resolved(
             grid,
             self.document.file,
             tuple(data),
@@ -104,9 +126,6 @@ class Resolver:
             tuple(metrics),
             notes,
         )
-        for where, message in all_checks(resolved):
-            self.fail(where, message)
-        return resolved
 
     def each(self, key: str, entries: Sequence[Any], make: Callable[[Where, Any], Entry | None]) -> list[Entry]:
         return [made for i, one in enumerate(entries) if (made := make((key, i), one)) is not None]
@@ -322,7 +341,7 @@ class Resolver:
         found = []
         conditions = self.condition((*where, "condition"), entry.condition)
         for name in entry.use:
-            bound = self.bind("dataset", where, schema.Use(use=name, **entry.params))
+            bound = self.bind("dataset", where, entry.model_copy(update={"use": name}))
             if bound is None:
                 continue
             bound = beside_grid(bound, self.document.base)

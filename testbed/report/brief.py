@@ -3,6 +3,8 @@
 accuracy  of the uncalibrated model, with its interval
 ece       one column a calibrator, in the convention of the run's first ECE
 auroc     one column a detector, uncalibrated: the unweighted mean over the clean out-of-distribution sets
+
+What has none of the three, such as the area under a security curve or a mean over all shifts, has a line below.
 """
 
 from __future__ import annotations
@@ -21,6 +23,12 @@ Row = Mapping[str, Any]
 #: Columns of detectors on one screen; the rest is in the report.
 MOST_DETECTORS = 6
 
+#: Lines of other metrics on one screen.
+MOST_LINES = 16
+
+#: The metrics of the table's columns.
+SHOWN = ("accuracy", "ece", "auroc")
+
 
 def show_brief(run: Run, console: Console) -> None:
     """Print the summary of a run and say where all of its numbers are."""
@@ -28,6 +36,8 @@ def show_brief(run: Run, console: Console) -> None:
     for dataset, seed in dict.fromkeys((r["dataset"], r["seed"]) for r in rows):
         part = [r for r in rows if (r["dataset"], r["seed"]) == (dataset, seed)]
         console.print(table(part, title=f"{dataset}, seed {seed}" if seed else str(dataset)))
+        if others := rest(part):
+            console.print(rest_table(others))
     failed = sum(r["status"] != "ok" for r in rows)
     console.print(
         f"{len(rows):,} numbers with intervals in {run.folder}/results.parquet", highlight=False, soft_wrap=True
@@ -50,7 +60,7 @@ def table(rows: Sequence[Row], title: str = "") -> Table:
     shown.add_column("accuracy", justify="right", no_wrap=True)
     for name in (*(f"ece\n{c}" for c in calibrators), *(f"auroc\n{d}" for d in detectors)):
         shown.add_column(name, justify="right")
-    conditions = dict.fromkeys(condition_label(r) for r in rows if r["metric"] != "audit")
+    conditions = dict.fromkeys(condition_label(r) for r in rows if r["metric"] in SHOWN)
     models = dict.fromkeys((r["model"], r["train_seed"]) for r in rows)
     by_line: dict[tuple[Any, ...], list[Row]] = {}
     for r in rows:
@@ -63,6 +73,26 @@ def table(rows: Sequence[Row], title: str = "") -> Table:
             eces = (interval(found, metric="ece", calibrator=c, brief=True) for c in calibrators)
             aurocs = (mean(found, detector=d) for d in detectors)
             shown.add_row(condition, name, interval(found, metric="accuracy"), *eces, *aurocs)
+    return shown
+
+
+def rest(rows: Sequence[Row]) -> list[Row]:
+    """The rows of conditions that the table has no column for, under the first calibrator each."""
+    shown = {condition_label(r) for r in rows if r["metric"] in SHOWN}
+    found: dict[tuple[Any, ...], Row] = {}
+    for r in rows:
+        if condition_label(r) not in shown and r["metric"] != "audit" and r["group"] is None:
+            found.setdefault((condition_label(r), r["model"], r["train_seed"], r["metric"], r["convention"]), r)
+    return list(found.values())[:MOST_LINES]
+
+
+def rest_table(rows: Sequence[Row]) -> Table:
+    """One line a metric of these rows."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("condition", "model", "metric", "value"):
+        shown.add_column(name, no_wrap=True)
+    for r in rows:
+        shown.add_row(condition_label(r), r["model"], r["metric"], interval([r]))
     return shown
 
 

@@ -47,6 +47,17 @@ def test_the_schema_pass_reports_all_its_problems_with_places():
     assert any("models[0].train.epochs" in line and "greater than or equal to 1" in line for line in lines)
 
 
+def test_unknown_names_are_told_beside_the_schemas_problems():
+    lines = lines_of(WRONG)
+    assert (
+        "grid.yaml:9:25  conditions[2].attack.stepz: unknown key of attack 'pgd'; did you mean 'steps' or 'step_size'?"
+        in lines
+    )
+    assert any(line.startswith("grid.yaml:5:6  models[1].use: unknown model 'smal-cnn'") for line in lines)
+    assert any(line.startswith("grid.yaml:13:21  calibrators[1]: unknown calibrator 'temprature'") for line in lines)
+    assert len(lines) == len(set(lines)) and not any("grid needs" in line for line in lines)
+
+
 def test_the_name_pass_reports_all_its_problems_with_places():
     text = """\
 name: names

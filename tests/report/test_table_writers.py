@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from testbed.report import latex, markdown, terminal
+from testbed.report import brief, latex, markdown, terminal
 from testbed.report.load import read_run
 from testbed.report.table import Number, spell, tables
 
@@ -118,3 +118,14 @@ def test_conditions_go_down_where_that_is_shorter(run) -> None:
         ("standard", "fog s1", "none"),
     )
     assert set(long.cells.values()) == set(quality.cells.values())
+
+
+def test_what_has_no_column_in_the_brief_has_a_line(synthetic_run) -> None:
+    run = read_run(synthetic_run)
+    area = {**next(r for r in run.rows if r["condition"] == "pgd"), "condition": "pgd", "eps": None, "group": None}
+    area |= {"metric": "robust_area", "value": 0.25, "ci_low": 0.2, "ci_high": 0.3, "status": "ok"}
+    (found,) = brief.rest([*run.rows, area])
+    assert found is area
+    lines = {tuple(cells) for cells in zip(*(c.cells for c in brief.rest_table([found]).columns), strict=True)}
+    assert {line[2:] for line in lines} == {("robust_area", "0.250 [0.200, 0.300]")}
+    assert len(brief.table([*run.rows, area]).rows) == len(brief.table(run.rows).rows)

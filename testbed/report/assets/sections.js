@@ -31,7 +31,7 @@ function overview(rows) {
 }
 
 function curves(rows) {
-  const quality = rows.filter((row) => !detection(row) && row.metric !== "audit" && !present(row.group));
+  const quality = rows.filter((row) => !detection(row) && row.metric !== "audit" && !present(row.group) && (row.kind === "clean" || present(row.eps) || present(row.severity)));
   if (!families(quality).length) return null;
   const [models, calibrators, metrics] = ["model", "calibrator", "metric"].map((name) => distinct(quality.map((row) => row[name])));
   return section("curves", "Against severity and eps", "Bands are confidence intervals; 0 is clean data; a cross marks a failed cell.", (state, redraw) => {
