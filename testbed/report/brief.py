@@ -107,13 +107,16 @@ def interval(rows: Sequence[Row], brief: bool = False, **where: Any) -> str:
     >>> row = {"metric": "ece", "calibrator": "none", "status": "ok", "value": 0.1, "ci_low": 0.0, "ci_high": 0.2}
     >>> interval([row], metric="ece")
     '0.100 [0.000, 0.200]'
+    >>> interval([{**row, "ci_high": None}])  # a median that too few examples reach has no upper end
+    '0.100 [0.000, -]'
     """
     first = next((r for r in rows if all(r[k] == v for k, v in where.items())), None)
     if first is None:
         return "-"
     if first["value"] is None:
         return str(first["status"])
-    ends = "" if brief or first["ci_low"] is None else f" [{first['ci_low']:.3f}, {first['ci_high']:.3f}]"
+    low, high = ("-" if first[end] is None else f"{first[end]:.3f}" for end in ("ci_low", "ci_high"))
+    ends = "" if brief or low == high == "-" else f" [{low}, {high}]"
     return f"{first['value']:.3f}{ends}"
 
 
