@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from testbed.errors import UsageError
 from testbed.plugins import read
 from testbed.seeding import Rng
-from testbed.types import Paper
+from testbed.types import Array, Paper
 
 from .base import HENDRYCKS, Bytes, Corruption, Draws
 from .quality import psnr, ssim
@@ -49,6 +49,7 @@ class Monotone:
     by: Literal["ssim", "psnr"] = "ssim"
     params: SetName = "auto"
 
+    name: ClassVar[str] = "monotone"
     version: ClassVar[int] = 1
     kinds: ClassVar[tuple[str, ...]] = ("image",)
     level: ClassVar[str] = "example"
@@ -82,9 +83,16 @@ class Monotone:
 
     def __call__(self, images: Bytes, *, rng: Rng) -> Bytes:
         """Each image at the strength that it needs."""
+        return self.apply(images, self.sample(images.shape[1:], rng))
+
+    def sample(self, shape: tuple[int, ...], rng: Rng) -> dict[str, Array]:
+        """The draws that the corruption itself has."""
+        return self.inner.sample(shape, Rng(self.of, self.inner.version, rng.seed, rng.ids))
+
+    def apply(self, images: Bytes, draws: Draws) -> Bytes:
+        """Each image at the strength that it needs, with these draws."""
         if self.severity == 0:
             return images.copy()
-        draws = self.inner.sample(images.shape[1:], Rng(self.of, self.inner.version, rng.seed, rng.ids))
         grid = np.linspace(0, 5, GRID + 1)
         values = np.stack([self.quality(images, self.at(images, draws, float(t))) for t in grid])
         out = np.empty_like(images)

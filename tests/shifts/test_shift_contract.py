@@ -12,7 +12,7 @@ from testbed.perturb.shift import Shift
 from testbed.plugins import names, read
 
 #: Parameters that a shift needs before it can run; none of the others has a required one.
-NEEDS: dict[str, dict[str, Any]] = {}
+NEEDS: dict[str, dict[str, Any]] = {"monotone": {"of": "gaussian_noise"}}
 
 IMAGE_SHIFTS = [
     n
