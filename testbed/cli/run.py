@@ -42,18 +42,12 @@ def run(
     from testbed.grid.planner import plan as make_plan
     from testbed.runner.progress import progress
     from testbed.runner.run import Settings, run_plan
-    from testbed.store import Store, default_url
 
     kinds = ("auto", "ray", "serial")
     if executor not in kinds:
         raise UsageError(f"--executor {executor!r}: expected auto, ray or serial; {nearest(executor, kinds)}")
     plan = make_plan(grid, override)
-    for digest in redo:
-        if digest not in plan.jobs:
-            raise UsageError(
-                f"--redo {digest!r}: no such job in the plan of {grid}; `testbed plan {grid} --jobs` lists them"
-            )
-        Store(store or default_url()).set_aside(digest)
+    set_aside(redo, plan, grid, store)
     settings = Settings(
         out=out,
         store=store,
@@ -75,6 +69,19 @@ def run(
     if not finished.outcome.ok:
         tell_failures(plan, finished.outcome)
         raise typer.Exit(1)
+
+
+def set_aside(redo: list[str], plan: Plan, grid: Path, store: str | None) -> None:
+    """Withdraw these artifacts from the store, so that they are made again."""
+    from testbed.errors import UsageError
+    from testbed.store import Store, default_url
+
+    for digest in redo:
+        if digest not in plan.jobs:
+            raise UsageError(
+                f"--redo {digest!r}: no such job in the plan of {grid}; `testbed plan {grid} --jobs` lists them"
+            )
+        Store(store or default_url()).set_aside(digest)
 
 
 def tell_failures(plan: Plan, outcome: Outcome) -> None:
