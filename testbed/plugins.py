@@ -62,7 +62,7 @@ FACTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "version": 1, "inputs": "logits", "argmax_preserving": False, "differentiable": False, "needs": (),
         "online": False, "reference": None,
     },
-    "detector": {"version": 1, "consumes": ("logits",), "fitted_on": None, "reference": None},
+    "detector": {"version": 1, "consumes": ("logits",), "fitted_on": None, "packages": (), "reference": None},
     "dataset": {"version": 1, "paths": (), "reference": None},
     "model": {
         "version": 1, "kinds": ("image",), "gradients": True, "external": False, "weights_from": "anywhere",

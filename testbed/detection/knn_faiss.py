@@ -47,6 +47,7 @@ class KNNFaiss(Detector):
 
     consumes = ("features",)
     fitted_on = "train"
+    packages: ClassVar[tuple[str, ...]] = ("faiss-cpu",)
     reference: ClassVar[Paper] = KNN.reference
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from testbed.plugins import Plugin, installed_version
 #: Distribution -> the extra of this project that brings it.
 EXTRAS = {
     "onnxruntime": "onnx", "timm": "timm", "torchvision": "torchvision", "transformers": "transformers",
-    "robustbench": "robustbench",
+    "robustbench": "robustbench", "faiss-cpu": "faiss",
 }  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def missing_packages(plugin: Plugin) -> MissingExtra | None:
     missing = [one for one in plugin.facts["packages"] if installed_version(one) == "none"]
     if not missing:
         return None
-    return MissingExtra(missing[0], f"model {plugin.ref!r}", pip_line(missing[0]))
+    return MissingExtra(missing[0], f"{plugin.kind} {plugin.ref!r}", pip_line(missing[0]))
 
 
 def pip_line(package: str) -> str:

@@ -246,7 +246,7 @@ class Resolver:
         return ModelEntry(entry.name or _short(entry.use), bound, train, path, digest, entry.feature_layer, variant)
 
     def packages(self, where: Where, plugin: plugins.Plugin) -> None:
-        """A problem where a package that a model runs with is not installed."""
+        """A problem where a package that a plug-in runs with is not installed."""
         if (error := missing_packages(plugin)) is not None:
             self.fail(where, str(error))
             self.missing += 1
@@ -331,6 +331,7 @@ class Resolver:
         bound = self.bind("detector", where, entry)
         if bound is None:
             return None
+        self.packages(where, bound.plugin)
         default = bound.plugin.facts["fitted_on"]
         if entry.fit and not default:
             self.fail((*where, "fit"), f"detector {bound.plugin.name!r} is not fitted on anything")

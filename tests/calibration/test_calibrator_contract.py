@@ -213,3 +213,17 @@ def test_one_class_draws_a_warning() -> None:
 def test_absent_classes_draw_a_warning() -> None:
     with pytest.warns(CalibrationWarning, match="1 of 4 classes have no calibration example"):
         build("platt").fit(data().logits[:9], np.array([0, 1, 2] * 3))
+
+
+#: A million parameters take it more than five minutes at a thousand classes.
+MANY_CLASSES = {"dirichlet": 200}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_thousand_classes_give_distributions(name: str) -> None:
+    k = MANY_CLASSES.get(name, 1000)
+    d = data(n=1500, k=k, m=50)
+    found = probs(fit(name, d), d)
+    assert found.shape == (50, k) and np.isfinite(found).all() and (found >= 0).all()
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-9)

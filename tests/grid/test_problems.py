@@ -122,3 +122,10 @@ def test_an_override_is_named_as_the_place_of_its_problem(write_grid, grid):
 def test_what_is_no_mapping_is_refused():
     with pytest.raises(UsageError, match="expected a mapping"):
         resolve(read_text("- a\n- b\n"))
+
+
+def test_a_detector_whose_package_is_missing_is_told_before_anything_runs(grid, monkeypatch):
+    monkeypatch.setattr("testbed.grid.model_sources.installed_version", lambda package: "none")
+    grid["detectors"] = ["knn_faiss"]
+    with pytest.raises(UsageError, match=r"needs the package 'faiss-cpu'.*pip install 'robustness-testbed\[faiss\]'"):
+        plan(grid)
