@@ -49,14 +49,14 @@ def project_in_place(new: Tensor, x: Tensor, norm: str, eps: float, low: Any, hi
     new.copy_(torch.clamp(x + project(new - x, norm, eps), low, high))
 
 
-def into_l1_box(delta: Tensor, x: Tensor, eps: float, low: Any, high: Any) -> Tensor:
-    """The nearest point to delta, in Euclidean distance, of {|d|_1 <= eps, low <= x + d <= high}.
+def into_l1_box(delta: Tensor, x: Tensor, eps: float | Tensor, low: Any, high: Any) -> Tensor:
+    """The nearest point to delta, in Euclidean distance, of {|d|_1 <= eps, low <= x + d <= high}; eps may be `[m 1]`.
 
     d_i = sign(delta_i) clip(|delta_i| - t, 0, room_i), with the least t >= 0 that meets the budget (Croce and Hein
     2021, proposition 2.1). t is bracketed by bisection, then solved for on the linear piece it lies on.
 
     >>> into_l1_box(torch.tensor([[0.9, 0.5, -0.1]]), torch.tensor([[0.5, 0.5, 0.5]]), 0.7, 0.0, 1.0)
-    tensor([[0.4500, 0.2500, -0.0000]])
+    tensor([[0.5000, 0.2000, -0.0000]])
     """
     flat = delta.flatten(1)
     room = torch.where(delta > 0, high - x, x - low).flatten(1).clamp_min(0.0)

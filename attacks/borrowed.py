@@ -124,27 +124,6 @@ class DDN(Borrowed):
 
 
 @dataclass(frozen=True)
-class FMN(Borrowed):
-    """Fast minimum-norm attack: the ball's radius follows the boundary while the point descends inside it."""
-
-    eps: float | None = None
-    norm: Literal["linf", "l2", "l1", "l0"] = "l2"
-    steps: int = 100
-    max_stepsize: float = 1.0
-    min_stepsize: float | None = None
-    gamma: float = 0.05
-    exact: bool = False
-    bounds: Any = (0.0, 1.0)
-
-    norms: ClassVar = ("l2", "linf", "l1", "l0")
-    classes: ClassVar = {"linf": "LInfFMNAttack", "l2": "L2FMNAttack", "l1": "L1FMNAttack", "l0": "L0FMNAttack"}
-    reference: ClassVar = Paper(
-        "Fast minimum-norm adversarial attacks through adaptive norm constraints",
-        "Maura Pintor and Fabio Roli and Wieland Brendel and Battista Biggio", 2021, "NeurIPS", "2102.12827",
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
 class DeepFool(Borrowed):
     """Steps onto the nearest linearised boundary among the likeliest `candidates` until fooled, then overshoot."""
 
