@@ -200,3 +200,14 @@ def test_a_reference_that_could_be_anything_is_refused(tmp_path) -> None:
 def test_only_kinds_with_a_contract() -> None:
     with pytest.raises(UsageError, match="did you mean 'detector'"):
         contracts.check("detectr", "msp")
+
+
+def test_an_entry_point_of_an_older_install_says_what_to_do(monkeypatch) -> None:
+    from importlib.metadata import EntryPoint
+
+    stale = EntryPoint("gone", "testbed_attacks.pgd:NoSuchClass", "testbed.attacks")
+    monkeypatch.setattr(plugins, "installed", lambda kind: {"gone": stale})
+    with pytest.raises(
+        UsageError, match=r"names testbed_attacks\.pgd:NoSuchClass, which is not there; .*pip install -e"
+    ):
+        plugins.read("attack", "gone")
