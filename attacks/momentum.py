@@ -13,7 +13,7 @@ from testbed.perturb.execution import limits
 from testbed.perturb.geometry import confine
 from testbed.perturb.victim import Victim
 
-from .losses import cross_entropy
+from .losses import Rows, aims, towards, towards_class
 from .tracker import Tracker
 
 if TYPE_CHECKING:
@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 
 
 def run(attack: MIFGSM, model: Victim, x: Tensor, y: Tensor, rng: Any) -> Found:
-    """All steps; examples leave when fooled unless `stop` is off."""
+    """All steps; examples leave when fooled, or given their target class, unless `stop` is off."""
     low, high = limits(attack.bounds, x, x.device)
-    tracker = Tracker(x, y)
     rows, now = torch.arange(len(x), device=x.device), x
+    aim = None if attack.target == "none" else aims(attack.target, model(x, rows=rows), y, rng)
+    tracker = Tracker(x, y, aim)
     momentum, variance = torch.zeros_like(x), torch.zeros_like(x)
     for step in range(attack.steps):
         draws = rng.take(rows.cpu().numpy())
-        ask = Asker(model, rows, y[rows])
+        rise = towards("ce", y[rows]) if aim is None else towards_class("ce", y[rows], aim[rows])
+        ask = Asker(model, rows, rise)
         gradient = attack.gradient(ask, now, momentum, draws, step)
         total = gradient + variance
         if hasattr(attack, "variance"):
@@ -40,27 +42,28 @@ def run(attack: MIFGSM, model: Victim, x: Tensor, y: Tensor, rng: Any) -> Found:
         if not attack.stop:
             continue
         logits = model(now, rows=rows)
-        stand = tracker.see(rows, now, logits, cross_entropy(logits, y[rows]))
+        stand = tracker.see(rows, now, logits, rise(logits, slice(None)))
         rows, now, momentum, variance = rows[stand], now[stand], momentum[stand], variance[stand]
         if len(rows) == 0:
             break
-    return tracker.found() if attack.stop else Found(now)
+    reached = {} if aim is None else {"targets_reached": int((tracker.first > 0).sum())}
+    return tracker.found(**reached) if attack.stop else Found(now)
 
 
 class Asker:
-    """Gradients of cross-entropy for the standing examples, through a transform where one is given."""
+    """Gradients of the loss `rise` for the standing examples, through a transform where one is given."""
 
-    def __init__(self, model: Victim, rows: Tensor, y: Tensor) -> None:
-        self.model, self.rows, self.y = model, rows, y
+    def __init__(self, model: Victim, rows: Tensor, rise: Rows) -> None:
+        self.model, self.rows, self.rise = model, rows, rise
 
     def __call__(self, x: Tensor, transform: Any = None) -> Tensor:
         """The gradient with respect to x."""
         if transform is None:
-            return self.model.gradient(x, lambda z, at: cross_entropy(z, self.y[at]), rows=self.rows)[0]
+            return self.model.gradient(x, self.rise, rows=self.rows)[0]
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             changed = transform(x, slice(0, len(x)))
-            inner = self.model.gradient(changed.detach(), lambda z, at: cross_entropy(z, self.y[at]), rows=self.rows)[0]
+            inner = self.model.gradient(changed.detach(), self.rise, rows=self.rows)[0]
             return torch.autograd.grad(changed, x, inner)[0]
 
 

@@ -11,6 +11,10 @@
 sum differs by a constant that sign() does not see as long as mu g and G are scaled alike. Steps are eps / steps. The
 attack leaves an example at its first fooled iterate; to make images for transfer to another model give `stop: false`,
 which runs every step and returns the last iterate.
+
+`target` sends each example to a class, as in `pgd` and as the papers' targeted forms do: G is the gradient of minus the
+cross-entropy at that class, an example leaves where it is given that class, and `targets_reached` in the audit counts
+them. Success in the ledger stays any misclassification.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from testbed.types import Paper
+
+from .pgd import Target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +43,7 @@ class MIFGSM:
     step_size: float | None = None
     decay: float = 1.0
     stop: bool = True
+    target: Target = "none"
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf",)
@@ -60,7 +67,7 @@ class MIFGSM:
         return run(self, model, x, y, rng)
 
     def gradient(self, ask: Any, x: Tensor, momentum: Tensor, rng: Any, step: int) -> Tensor:
-        """The gradient G of a step; `ask(x)` gives a gradient of cross-entropy at points of the standing examples."""
+        """The gradient G of a step; `ask(x)` gives the loss's gradient at points of the standing examples."""
         gradient: Tensor = ask(x)
         return gradient
 

@@ -230,8 +230,8 @@ def _from_entry_point(kind: str, ref: str, point: EntryPoint, inner: str) -> Plu
     except AttributeError:
         package = "its package" if point.dist is None else f"package {point.dist.name!r}"
         raise UsageError(
-            f"{kind} {ref!r}: its entry point names {point.value}, which is not there; {package} has changed since it was "
-            "installed: install it again (pip install -e . in a checkout)"
+            f"{kind} {ref!r}: its entry point names {point.value}, which is not there; {package} has changed since it "
+            "was installed: install it again (pip install -e . in a checkout)"
         ) from None
     facts = {name: getattr(target, name, default) for name, default in FACTS[kind].items()}
     if inner:
