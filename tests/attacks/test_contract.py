@@ -44,6 +44,12 @@ CASES = [
     *[Case(name, "linf", EPS["linf"]) for name in ("mifgsm", "nifgsm", "sinifgsm", "difgsm")],
     Case("tifgsm", "linf", EPS["linf"], {"kernel": 3, "sigma": 1.0}),
     Case("vmifgsm", "linf", EPS["linf"], {"neighbours": 5}),
+    *[
+        Case(name, "linf", EPS["linf"], {"target": "random"}, 0.3)
+        for name in ("mifgsm", "nifgsm", "sinifgsm", "difgsm")
+    ],
+    Case("tifgsm", "linf", EPS["linf"], {"kernel": 3, "sigma": 1.0, "target": "random"}, 0.3),
+    Case("vmifgsm", "linf", EPS["linf"], {"neighbours": 5, "target": "random"}, 0.3),
     Case("cw", "l2", EPS["l2"], {"steps": 40, "binary_search_steps": 3, "initial_const": 1.0}),
     Case("ead", "l1", EPS["l1"], {"steps": 40, "binary_search_steps": 4, "initial_const": 1.0}, 0.2),
     Case("ddn", "l2", EPS["l2"], {"steps": 30}),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +12,7 @@ from testbed_attacks.fmn import FMN
 from testbed_attacks.radius_steps import into_ball
 
 import testbed
-from testbed.data.idx import read_idx
-from testbed.models import weights, zoo
-from testbed.types import Spec
 
-DATA = Path(os.environ.get("TESTBED_DATA", ""))
 NORMS = ("linf", "l2", "l1", "l0")
 FOOLBOX = {"linf": "LInfFMNAttack", "l2": "L2FMNAttack", "l1": "L1FMNAttack", "l0": "L0FMNAttack"}
 
@@ -143,21 +137,9 @@ def test_bad_settings_are_refused() -> None:
             FMN(norm="linf", **bad)
 
 
-@pytest.fixture(scope="module", params=["mnist_kw_small_eps0.1", "mnist_cnn_a_adv"])
-def real(request: pytest.FixtureRequest) -> tuple[Any, torch.Tensor, torch.Tensor]:
-    file = DATA / "weights" / f"{request.param}.safetensors"
-    if not os.environ.get("TESTBED_DATA") or not file.is_file():
-        pytest.skip("needs the weights and images of TESTBED_DATA")
-    net = zoo.SmallCnn().build(Spec("image", (28, 28, 1), 10))
-    weights.load(net, file, getattr(zoo.SmallCnn(), "key_map", None))
-    images = read_idx(DATA / "mnist" / "t10k-images-idx3-ubyte.gz")[:, None]
-    labels = read_idx(DATA / "mnist" / "t10k-labels-idx1-ubyte.gz")
-    some = np.random.default_rng(0).permutation(len(images))[:40]
-    return (
-        net.eval(),
-        torch.from_numpy(images[some].astype(np.float32) / 255),
-        torch.from_numpy(labels[some].astype(np.int64)),
-    )
+@pytest.fixture(scope="module", params=["kw", "cnn_a"])
+def real(request: pytest.FixtureRequest, subject: Any) -> tuple[Any, torch.Tensor, torch.Tensor]:
+    return subject(request.param, 40)
 
 
 @pytest.mark.verifies("fmn", by="reference", against="foolbox 3.3.4 FMN on two MNIST nets: median distance, 4 norms")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,54 @@ def test_random_targets_are_drawn_by_example_and_never_the_label() -> None:
     torch.testing.assert_close(whole.x[10:], part.x)
     reached = model(whole.x).argmax(1)
     assert whole.audit["targets_reached"] > 15 and len(set(reached.tolist())) >= 4
+
+
+MOMENTUM: dict[str, dict[str, Any]] = {
+    "mifgsm": {}, "nifgsm": {}, "sinifgsm": {}, "difgsm": {"prob": 0.0}, "tifgsm": {"kernel": 1, "sigma": 1.0},
+    "vmifgsm": {"neighbours": 2},
+}  # fmt: skip
+
+
+@pytest.mark.verifies(
+    "mifgsm", "nifgsm", "sinifgsm", "difgsm", "tifgsm", "vmifgsm",
+    by="hand", against="targeted: the sign of w_t - sum p_j w_j of a linear model, one step",
+)  # fmt: skip
+@pytest.mark.parametrize("name", MOMENTUM)
+def test_one_targeted_step_of_each_momentum_attack(name: str) -> None:
+    # z = (1, 0.8, -0.9), p = (0.508, 0.416, 0.076), sum p w = (0.94, 0.756): towards class 2 both values fall, towards
+    # class 1, and up the untargeted loss, the second rises
+    x, y = torch.tensor([[[[0.5, 0.4]]]]), torch.tensor([0])
+    for target, wanted in (("least", [0.4, 0.3]), ("second", [0.4, 0.5]), ("none", [0.4, 0.5])):
+        attack = testbed.attack(name, eps=0.1, steps=1, stop=False, target=target, **MOMENTUM[name])
+        torch.testing.assert_close(attack(linear, x, y).flatten(), torch.tensor(wanted))
+
+
+@pytest.mark.parametrize("name", MOMENTUM)
+def test_the_momentum_attacks_leave_at_their_target_and_draw_it_by_example(name: str) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 6))
+    x = torch.rand(30, 1, 4, 4)
+    y = model(x).argmax(1)
+    more = {"prob": 0.0} if name == "difgsm" else {"kernel": 1} if name == "tifgsm" else {}
+    attack = testbed.attack(name, eps=0.6, steps=20, target="random", **more)
+    whole, part = attack.run(model, x, y), attack.run(model, x[10:], y[10:], ids=np.arange(10, 30))
+    torch.testing.assert_close(whole.x[10:], part.x)
+    assert whole.audit["targets_reached"] > 15 and len(set(model(whole.x).argmax(1).tolist())) >= 4
+
+
+@pytest.mark.parametrize("name", MOMENTUM)
+def test_a_target_is_hit_far_more_often_than_by_chance_on_a_real_net(name: str, subject: Any) -> None:
+    net, x, y = subject("resnet20", 12)
+    right = net(x).argmax(1) == y
+    least = net(x).argmin(1)
+    more: dict[str, Any] = {"kernel": 3, "sigma": 1.0} if name == "tifgsm" else {}
+    more |= {"neighbours": 3} if name == "vmifgsm" else {}
+    aimed = testbed.attack(name, eps=8 / 255, target="least", **more).run(net, x, y)
+    astray = testbed.attack(name, eps=8 / 255, stop=False, **more)(net, x, y)
+    by_chance = float((net(astray).argmax(1) == least)[right].double().mean())
+    reached = float((net(aimed.x).argmax(1) == least)[right].double().mean())
+    assert reached == aimed.audit["targets_reached"] / int(right.sum())
+    assert reached > by_chance + 0.4
 
 
 class Noisy(torch.nn.Module):
