@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 
-def _synthetic():
-    spec = importlib.util.spec_from_file_location("synthetic_run", Path(__file__).parent / "report" / "synthetic.py")
+def _beside(path):
+    """The module in a file below this folder."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, Path(__file__).parent / path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
@@ -18,7 +20,7 @@ def _synthetic():
 @pytest.fixture(scope="session")
 def write_run():
     """`write_run(folder, models=...)`: a run folder of drawn logits with the schemas of testbed.types."""
-    return _synthetic().write_run
+    return _beside("report/synthetic.py").write_run
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +39,9 @@ def run_python():
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def hub_server():
+    """The module with a hub of models and data sets that serves on loopback."""
+    return _beside("hub_server.py")

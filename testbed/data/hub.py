@@ -1,7 +1,9 @@
 """Hugging Face data sets: any on the hub by name and revision, and any kept with `save_to_disk`.
 
-The content is pinned by the fingerprints that `datasets` computes, and by the commit of the revision where the hub
-tells it. Data is downloaded once, into the cache of `datasets` (HF_HOME); HF_HUB_OFFLINE=1 uses only that cache.
+A revision is turned into its commit first, by the hub or, where it cannot be reached, by what the cache notes of it;
+the commit pins the content. The data of a commit is downloaded once, into the cache of `datasets` (HF_HOME), and read
+from there afterwards. `datasets` itself falls back to the newest cached commit when the hub is away, whatever revision
+was asked for; that never happens here. With HF_HUB_OFFLINE=1 the hub is not asked.
 Images are decoded when they are read, a chosen few at a time, so a set larger than memory can be sampled.
 """
 
@@ -14,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from testbed.data import hub_cache
 from testbed.data.base import as_labels, check_part, ids_of, local_path
 from testbed.data.tables import decode, stack
 from testbed.errors import DataError, EnvironmentProblem, MissingExtra, UsageError, nearest
@@ -24,7 +27,7 @@ from testbed.types import Array, Examples, Spec
 class HubDataset:
     """A data set of the hub (or a local folder of parquet, CSV or image files that `load_dataset` understands).
 
-    path, config, revision  as in `datasets.load_dataset(path, config, revision=...)`
+    path, config, revision  as in `datasets.load_dataset(path, config, revision=...)`: a branch, tag or commit
     split         only this split, in the syntax of `datasets` ("train", "train[:10%]"); by default all, as parts
     image, label  column names
     classes       number of classes, where the label column does not know it
@@ -40,7 +43,7 @@ class HubDataset:
     classes: int | None = None
     size: int | None = None
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def sizes(self) -> dict[str, int]:
         return {part: len(table) for part, table in self._tables.items()}
@@ -54,13 +57,10 @@ class HubDataset:
         return ()
 
     def identity(self) -> dict[str, Any]:
-        """Fingerprint of each part, and the download checksums of the whole where `datasets` knows them."""
-        sums: dict[str, Any] = {}
-        for table in self._tables.values():
-            sums |= {
-                Path(url).name: info.get("checksum") for url, info in (table.info.download_checksums or {}).items()
-            }
-        return {"fingerprint": {part: table._fingerprint for part, table in self._tables.items()}, "checksums": sums}
+        """The commit; of a local folder the fingerprint of each part that `datasets` computes."""
+        if self._commit is not None:
+            return {"commit": self._commit}
+        return {"fingerprint": {part: table._fingerprint for part, table in self._tables.items()}}
 
     def load(self, part: str) -> Examples:
         check_part(part, self.sizes(), self.path)
@@ -69,21 +69,35 @@ class HubDataset:
     def load_rows(self, part: str, rows: Array) -> Examples:
         """Decode only these positions."""
         table = self._tables[part]
-        x = stack(self._decode(table, part, rows), rows, f"data set {self.path!r}, part {part!r}")
-        labels = np.asarray(table.with_format(None)[self.label])[rows] if len(rows) else np.empty(0, np.int64)
-        y = as_labels(labels, len(rows), self._classes, f"data set {self.path!r}, column {self.label!r}")
+        x = stack(self._decode(table, part, rows), rows, f"{self._where}, part {part!r}")
+        y = as_labels(self._labels[part][rows], len(rows), self._classes, f"{self._where}, column {self.label!r}")
         return Examples(x, y, ids_of(part, rows, list(self._tables)), self.spec())
 
     def _open(self) -> Any:
-        datasets = _datasets(f"data set {self.path!r}")
+        datasets, commit = _datasets(self._where), self._commit
         try:
-            return datasets.load_dataset(self.path, self.config, revision=self.revision, split=self.split)
-        except (FileNotFoundError, ConnectionError, OSError) as error:
-            raise EnvironmentProblem(
-                f"data set {self.path!r} cannot be had from the hub or its cache: {_first_line(error)}"
-            ) from None
+            builder = None if commit is None else hub_cache.prepared(self.path, self.config, commit)
+            if builder is None:
+                builder = datasets.load_dataset_builder(self.path, self.config, revision=commit)
+                builder.download_and_prepare()
+            if commit not in (None, builder.hash):
+                raise EnvironmentProblem(hub_cache.absent(self.path, commit))
+            return builder.as_dataset(split=self.split)
+        except (datasets.exceptions.DatasetsError, *hub_cache.unreachable()) as error:
+            reason = hub_cache.first_line(error.__cause__ or error)
+            raise EnvironmentProblem(f"{self._where} cannot be had from the hub or its cache: {reason}") from None
         except ValueError as error:
-            raise UsageError(f"data set {self.path!r}: {_first_line(error)}") from None
+            raise UsageError(f"{self._where}: {hub_cache.first_line(error)}") from None
+
+    @cached_property
+    def _commit(self) -> str | None:
+        """The commit of the revision; None of a local folder."""
+        _datasets(self._where)
+        return None if Path(self.path).expanduser().is_dir() else hub_cache.commit_of(self.path, self.revision)
+
+    @property
+    def _where(self) -> str:
+        return f"data set {self.path!r}"
 
     @cached_property
     def _tables(self) -> dict[str, Any]:
@@ -93,22 +107,33 @@ class HubDataset:
             for column in (self.image, self.label):
                 if column not in table.column_names:
                     raise UsageError(
-                        f"data set {self.path!r}, part {part!r}, has no column {column!r}; "
-                        f"{nearest(column, table.column_names)}"
+                        f"{self._where}, part {part!r}, has no column {column!r}; {nearest(column, table.column_names)}"
                     )
         return tables
+
+    @cached_property
+    def _labels(self) -> dict[str, Array]:
+        """The label column of each part, a whole number an example."""
+        labels = {}
+        for part, table in self._tables.items():
+            column = np.asarray(table.with_format("numpy")[self.label][:])
+            if len(column) and not np.issubdtype(column.dtype, np.integer):
+                raise DataError(
+                    f"{self._where}, part {part!r}: the column {self.label!r} holds {column.dtype.name} values, "
+                    "expected class labels or whole numbers, none missing"
+                )
+            labels[part] = column.astype(np.int64)
+        return labels
 
     @cached_property
     def _classes(self) -> int:
         feature = next(iter(self._tables.values())).features[self.label]
         known: int | None = getattr(feature, "num_classes", None)
         if known is not None and self.classes not in (None, known):
-            raise DataError(
-                f"data set {self.path!r}: column {self.label!r} has {known} classes, the grid says {self.classes}"
-            )
+            raise DataError(f"{self._where}: column {self.label!r} has {known} classes, the grid says {self.classes}")
         if known is not None or self.classes is not None:
             return int(known or self.classes or 0)
-        return 1 + max(int(max(table[self.label])) for table in self._tables.values())
+        return 1 + max(int(labels.max(initial=0)) for labels in self._labels.values())
 
     def _decode(self, table: Any, part: str, rows: Array) -> list[Array]:
         cells = table.with_format(None).select(rows)[self.image]
@@ -131,7 +156,7 @@ class Saved(HubDataset):
     def _open(self) -> Any:
         folder = local_path(self.path, "data set 'saved'")
         try:
-            opened = _datasets(f"data set {self.path!r}").load_from_disk(str(folder))
+            opened = _datasets(self._where).load_from_disk(str(folder))
         except FileNotFoundError:
             raise UsageError(f"data set 'saved': {folder} was not written by save_to_disk") from None
         if isinstance(opened, dict) and self.split:
@@ -146,7 +171,3 @@ def _datasets(needed_for: str) -> Any:
     except ModuleNotFoundError as error:
         raise MissingExtra("datasets", needed_for) from error
     return datasets
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

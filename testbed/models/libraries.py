@@ -3,21 +3,25 @@
 
 Each library is an extra and is imported when a job builds the model, never by a plan. Pretrained weights are fetched by
 the library, once, by the job that keeps them in the store; the jobs after it build the bare architecture and read the
-store, so they need no network (RobustBench offers no bare architecture and reads its own cache). In the digest stand
-the library's version, the name and the revision; the weights' own hash is recorded with the artifact.
+store, so they need no network. In the digest stand the library's version, the name and the revision; the weights' own
+hash is recorded with the artifact.
 
 All of them take images in [0, 1]: normalisation with the model's own constants is the first layer.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
+import sys
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from testbed.data.base import data_root
 from testbed.errors import DataError, MissingExtra, TestbedError, UsageError, nearest
 from testbed.plugins import FACTS, Plugin, parameters
 from testbed.types import Paper, Spec
@@ -164,7 +168,11 @@ class Transformers(Library):
 
 @dataclass(frozen=True)
 class RobustBench(Library):
-    """A model of RobustBench's zoo by its id; `dataset` and `threat` as there (Linf, L2, corruptions)."""
+    """A model of RobustBench's zoo by its id; `dataset` and `threat` as there (Linf, L2, corruptions).
+
+    Its checkpoint is looked for as `DATASET/THREAT/ID.pt` below TESTBED_DATA/robustbench, then below
+    TORCH_HOME/hub/robustbench, where RobustBench puts what it downloads.
+    """
 
     dataset: Literal["cifar10", "cifar100", "imagenet"] = "cifar10"
     threat: Literal["Linf", "L2", "corruptions"] = "Linf"
@@ -178,12 +186,52 @@ class RobustBench(Library):
     )  # fmt: skip
 
     def build(self, spec: Spec) -> nn.Module:
-        """The model with its weights, from RobustBench's own cache; it normalises inside."""
+        """The model with its weights, as RobustBench loads them; it normalises inside."""
         with ready("robustbench", self.inner):
+            self._entry()
             from robustbench.utils import load_model
 
-            net = load_model(model_name=self.inner, dataset=self.dataset, threat_model=self.threat)
+            net = load_model(self.inner, self._folder(), dataset=self.dataset, threat_model=self.threat)
         return prepared(net, [0.0] * 3, [1.0] * 3)
+
+    def architecture(self, spec: Spec) -> nn.Module:
+        """The model without its weights: RobustBench's own class, or timm's where it has registered one there."""
+        with ready("robustbench", self.inner):
+            import timm
+
+            made = self._entry()["model"]
+            registered = "_".join((self.inner, self.dataset, self.threat)).lower().replace("-", "_")
+            net = timm.create_model(registered, num_classes=spec.classes) if timm.is_model(registered) else made()
+        return prepared(net, [0.0] * 3, [1.0] * 3)
+
+    def _entry(self) -> Mapping[str, Any]:
+        """What RobustBench's zoo says of the model."""
+        _name_autoattack()
+        from robustbench.model_zoo import model_dicts
+        from robustbench.model_zoo.enums import BenchmarkDataset, ThreatModel
+
+        known = model_dicts[BenchmarkDataset(self.dataset)][ThreatModel(self.threat)]
+        if self.inner not in known:
+            zoo = f"{self.dataset}, {self.threat}"
+            raise UsageError(f"robustbench has no model {self.inner!r} for {zoo}; {nearest(self.inner, known)}")
+        found: Mapping[str, Any] = known[self.inner]
+        return found
+
+    def _folder(self) -> Path:
+        """RobustBench's `model_dir`: one that holds the checkpoint, or its parts `ID.pt_m0` and on; else a cache."""
+        import torch
+
+        cached, root = Path(torch.hub.get_dir()) / "robustbench", data_root()
+        own = None if root is None else root / "robustbench"
+        there = own is not None and any((own / self.dataset / self.threat).glob(f"{self.inner}.pt*"))
+        return own if own is not None and there else cached
+
+
+def _name_autoattack() -> None:
+    """RobustBench 1.1.1 requires pyautoattack and imports it as `autoattack`, its name outside PyPI."""
+    if importlib.util.find_spec("autoattack") is None and importlib.util.find_spec("pyautoattack") is not None:
+        for inside in ("", ".state"):
+            sys.modules[f"autoattack{inside}"] = importlib.import_module(f"pyautoattack{inside}")
 
 
 def prepared(net: Any, mean: Any, std: Any, field: str | None = None) -> nn.Module:
@@ -199,6 +247,7 @@ PIP: Mapping[str, str] = {
     "torchvision": "'robustness-testbed[torchvision]'",
     "transformers": "'robustness-testbed[transformers]'",
     "robustbench": "'robustness-testbed[robustbench]' (in an environment of its own: it pins timm==1.0.9)",
+    "pkg_resources": "'setuptools<81'",
 }
 
 

@@ -1,15 +1,24 @@
 """torchvision from PyPI beside a CPU torch: its compiled operators are missing, and importing it fails on two schemas.
 
-Declared beforehand, its models and timm's run; nothing here needs the operators. Only where torchvision is installed.
+Declared beforehand, its models and timm's run; nothing here needs the operators. Only for that pair of builds: where
+the operators are there, declaring them again ends the process.
 """
 
-import importlib.util
+import importlib.metadata
 
 import torch
 
 _LIBRARY = None
 
-if importlib.util.find_spec("torchvision") is not None and not torch.cuda.is_available():
+
+def _built_for_gpus() -> bool:
+    try:
+        return not importlib.metadata.version("torchvision").endswith("+cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+if torch.__version__.endswith("+cpu") and _built_for_gpus():
     _LIBRARY = torch.library.Library("torchvision", "DEF")
     for _name in ("nms", "qnms"):
         _LIBRARY.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

@@ -4,10 +4,12 @@ The libraries themselves are extras that the tests do not install: stand-ins wit
 what is asked of them; the real ones are used where they are there.
 """
 
+import enum
 import importlib.metadata
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -62,6 +64,28 @@ def timm(monkeypatch):
     module.data = types.SimpleNamespace(resolve_data_config=lambda _, model: {"mean": (0.5,) * 3, "std": (0.25,) * 3})
     monkeypatch.setitem(sys.modules, "timm", module)
     return module
+
+
+@pytest.fixture
+def robustbench(monkeypatch, timm):
+    """A stand-in with one model in its zoo; `loaded` notes what load_model is asked for."""
+    names = ("robustbench", "robustbench.utils", "robustbench.model_zoo", "robustbench.model_zoo.enums")
+    package, utils, zoo, enums = (types.ModuleType(name) for name in names)
+    enums.BenchmarkDataset = enum.Enum("BenchmarkDataset", {"cifar_10": "cifar10", "cifar_100": "cifar100"})
+    enums.ThreatModel = enum.Enum("ThreatModel", {"Linf": "Linf", "L2": "L2"})
+    zoo.model_dicts = {d: {t: {} for t in enums.ThreatModel} for d in enums.BenchmarkDataset}
+    linf = zoo.model_dicts[enums.BenchmarkDataset.cifar_10][enums.ThreatModel.Linf]
+    linf["Small2020"] = {"model": lambda: Net(10), "gdrive_id": "x"}
+    package.loaded = []
+
+    def load_model(name, model_dir, dataset, threat_model):
+        package.loaded.append((name, str(model_dir), dataset, threat_model))
+        return Net(10)
+
+    utils.load_model = load_model
+    for name, module in zip(names, (package, utils, zoo, enums), strict=True):
+        monkeypatch.setitem(sys.modules, name, module)
+    return package
 
 
 def test_what_stands_behind_the_colon_is_the_model_and_its_library_is_in_the_digest():
@@ -142,3 +166,64 @@ def test_the_real_libraries_give_logits_and_features(ref, features):
     logits, found = model.outputs(torch.rand(2, 3, 64, 64))
 
     assert logits.shape == (2, 10) and found.shape == (2, features)
+
+
+def test_robustbench_loads_a_local_copy_where_there_is_one_and_a_bare_network_without(
+    robustbench, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("TESTBED_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    model = read("robustbench:Small2020")
+    built = model.build(SPEC)
+    folder = tmp_path / "data" / "robustbench" / "cifar10" / "Linf"
+    folder.mkdir(parents=True)
+    (folder / "Small2020.pt").touch()
+    model.build(SPEC)
+    bare = model.architecture(SPEC)
+
+    cached, own = tmp_path / "torch" / "hub" / "robustbench", tmp_path / "data" / "robustbench"
+    assert robustbench.loaded == [("Small2020", str(root), "cifar10", "Linf") for root in (cached, own)]
+    bare.load_state_dict(built.state_dict())
+    x = torch.rand(2, 3, 16, 16)
+    assert torch.equal(bare(x), built(x)) and torch.equal(built(x), built.net(x))
+
+
+def test_an_id_that_robustbench_does_not_know_has_the_nearest(robustbench):
+    with pytest.raises(UsageError, match=r"no model 'Small2021' for cifar10, Linf; did you mean 'Small2020'"):
+        read("robustbench:Small2021").build(SPEC)
+    with pytest.raises(UsageError, match="no model 'Small2020' for cifar10, L2"):
+        read("robustbench:Small2020", threat="L2").architecture(SPEC)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(absent("robustbench"), reason="robustbench is not installed: it needs an environment of its own")
+def test_the_real_robustbench_runs_in_a_grid_from_a_local_checkpoint(monkeypatch, tmp_path):
+    """The weights are random, in the layout of the published checkpoint."""
+    import testbed
+
+    monkeypatch.setenv("TESTBED_DATA", str(tmp_path))
+    model, spec = read("robustbench:Wong2020Fast"), Spec("image", (32, 32, 3), 10)
+    net = model.architecture(spec)
+    folder = tmp_path / "robustbench" / "cifar10" / "Linf"
+    folder.mkdir(parents=True)
+    torch.save(net.net.state_dict(), folder / "Wong2020Fast.pt")
+    images = np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3), dtype=np.uint8)
+    with torch.no_grad():
+        labels = net.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2) / np.float32(255))).argmax(1).numpy()
+    np.savez(tmp_path / "noise.npz", images=images, labels=labels)
+    grid = {
+        "name": "zoo",
+        "data": [{"use": "npz", "path": "noise.npz", "classes": 10, "calibration": 10, "test": 8}],
+        "models": [{"use": "robustbench:Wong2020Fast", "name": "wong"}],
+        "conditions": ["clean", {"attack": {"use": "pgd", "steps": 3}, "eps": 8 / 255}],
+        "detectors": [{"use": "knn", "k": 5}],
+        "ood": [{"use": "uniform", "limit": 8}],
+        "metrics": ["accuracy", "nll", "auroc"],
+    }
+    rows = testbed.evaluate(grid, out=tmp_path / "run", store=tmp_path / "store", executor="serial").to_pylist()
+
+    assert rows and {row["status"] for row in rows} == {"ok"}, {row["error"] for row in rows}
+    assert torch.equal(model.build(spec).net.linear.weight, net.net.linear.weight)
+    (clean,) = (row["value"] for row in rows if (row["metric"], row["condition"]) == ("accuracy", "clean"))
+    nll = {row["condition"]: row["value"] for row in rows if row["metric"] == "nll"}
+    assert clean == 1 and nll["pgd"] > nll["clean"]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 
 from testbed.data import ood as made
 from testbed.data import splits
+from testbed.data.base import fingerprint
+from testbed.digest import canonical
 from testbed.errors import DataError
 from testbed.perturb.shift import SLOTS, Shift
 from testbed.runner.operations import access
@@ -16,15 +19,27 @@ from testbed.store import Store, Writer
 from testbed.types import Array, Examples, Job, Spec
 
 
+def opened(job: Job, store: Store) -> Any:
+    """The job's data set. Raises DataError where its content is not what the plan saw; of a user's file it saw none."""
+    dataset = access.code("dataset", job.recipe["dataset"], store).build(**job.recipe["dataset"]["params"])
+    planned = job.recipe["fingerprint"]
+    if planned and (found := fingerprint(dataset)) != planned:
+        raise DataError(
+            f"the data set {job.recipe['dataset']['use']!r} is not what the plan was made for: "
+            f"expected {canonical(planned)}, got {canonical(found)}; plan again, with the same data on every node"
+        )
+    return dataset
+
+
 def describe(job: Job, store: Store, writer: Writer) -> None:
     """Ask a data set what it holds."""
-    dataset = access.code("dataset", job.recipe["dataset"], store).build(**job.recipe["dataset"]["params"])
+    dataset = opened(job, store)
     writer.meta.update(spec=asdict(dataset.spec()), sizes=dict(dataset.sizes()))
 
 
 def split(job: Job, store: Store, writer: Writer) -> None:
     """Draw one named split of a data set and keep it in id order."""
-    dataset = access.code("dataset", job.recipe["dataset"], store).build(**job.recipe["dataset"]["params"])
+    dataset = opened(job, store)
     sizes = store.require(access.one(job, "describe")).meta["sizes"]
     draw = splits.split_plan(sizes, **job.recipe["counts"], limit=job.recipe["limit"])[job.recipe["split"]]
     out: access.SetWriter | None = None
@@ -38,7 +53,7 @@ def split(job: Job, store: Store, writer: Writer) -> None:
 
 def ood(job: Job, store: Store, writer: Writer) -> None:
     """Draw an out-of-distribution set and bring it to the shape of the in-distribution one."""
-    dataset = access.code("dataset", job.recipe["dataset"], store).build(**job.recipe["dataset"]["params"])
+    dataset = opened(job, store)
     like = access.described(job, store)
     given = access.whole(store, job.inputs["set"]) if job.inputs.get("set") else None
     writer.meta["rule"] = made.rule(dataset, like)
