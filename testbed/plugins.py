@@ -296,9 +296,22 @@ def _from_text(kind: str, ref: str, attribute: str, text: str, file: str) -> Plu
     return Plugin(kind, ref, attribute, parameters, facts, text, lambda: getattr(execute(text), attribute))
 
 
+#: Modules made of users' files are called this and the digest of their text.
+_OWN: Final = "testbed_plugin_"
+
+
+def is_user_file(filename: str) -> bool:
+    """Whether a code object's file name is that of a user's file which `execute` ran.
+
+    >>> is_user_file("<testbed_plugin_abc>"), is_user_file("/usr/lib/python3/torch/nn.py")
+    (True, False)
+    """
+    return filename.startswith(f"<{_OWN}")
+
+
 def execute(text: str) -> types.ModuleType:
     """Run a user's source as a module of its own, once a process; its name is its digest."""
-    name = f"testbed_plugin_{digest_bytes(text.encode())}"
+    name = f"{_OWN}{digest_bytes(text.encode())}"
     if name not in sys.modules:
         module = types.ModuleType(name)
         sys.modules[name] = module  # dataclasses look their module up while it is being executed

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from testbed import seeding
+from testbed import plugins, seeding
 from testbed.errors import DataError, PluginViolation, TestbedError
 from testbed.perturb import verify
 from testbed.perturb.attack import Attack, Found, seeded
@@ -159,7 +159,12 @@ def _where(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return "" if trace is None else f", at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+    if trace is None:
+        return ""
+    file = trace.tb_frame.f_code.co_filename
+    return (
+        f", at line {trace.tb_lineno} of its file" if plugins.is_user_file(file) else f", at {file}:{trace.tb_lineno}"
+    )
 
 
 def _judge(
