@@ -36,6 +36,7 @@ class CalibrationAttack:
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf", "l2", "l1")
+    version: ClassVar = "1/1"
     objective: ClassVar = "confidence"
     streams: ClassVar = True
     reference: ClassVar = Paper(

@@ -37,7 +37,8 @@ class _Set:
 
 def execute(attack: Attack, model: Any, x: Any, y: Any, *, ids: Any, seed: int) -> AttackResult:
     """See `Attack.run`."""
-    x, y = torch.as_tensor(x), torch.as_tensor(y).long().reshape(-1)
+    x = torch.as_tensor(x)
+    y = verify.labels(y, len(x))
     ids = np.arange(len(x)) if ids is None else np.asarray(ids, dtype=np.int64).reshape(-1)
     if len(ids) != len(x):
         raise DataError(f"attack: {len(x)} inputs but {len(ids)} ids")
@@ -193,9 +194,10 @@ def _judge(
         (counts.zero_gradients > 0, FLAG_ZERO_GRADIENT), (counts.bad_gradients > 0, FLAG_BAD_GRADIENT),
     ]  # fmt: skip
     first = torch.where(success, found.first_step.clamp_min(1), -torch.ones_like(found.first_step))
+    before = (data.logits.argmax(1) != data.y) & labelled
     table = columns(
         success=success,
-        first_step=torch.where(data.wrong, torch.zeros_like(first), first),
+        first_step=torch.where(before, torch.zeros_like(first), first),
         gradients=counts.gradients,
         queries=counts.queries,
         distance=length(x_adv - data.x, attack.norm or "linf"),

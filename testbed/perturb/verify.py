@@ -20,6 +20,16 @@ from testbed.perturb.geometry import TOLERANCE, confine, inside, length
 SLACK = 1e-5
 
 
+def labels(given: Any, n: int) -> Tensor:
+    """int64 `[n]`; whole numbers only, one an example (`[n 1]` too)."""
+    y: Tensor = torch.as_tensor(given)
+    if y.numel() != n and y.dim() > 1:
+        raise DataError(f"attack: {n} inputs but labels of shape {tuple(y.shape)}; give class numbers [{n}]")
+    if y.is_floating_point() and bool((y != y.round()).any()):
+        raise DataError(f"attack: labels must be whole numbers 0, 1, ..., got {y.dtype} with fractions or NaN")
+    return y.long().reshape(-1)
+
+
 def inputs(x: Tensor, y: Tensor, low: Any, high: Any, *, labelled: bool) -> tuple[Tensor, Tensor]:
     """Checked inputs and bool `[n]`: which were clipped to the bounds."""
     if not x.is_floating_point():

@@ -14,10 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from testbed.errors import DataError
 
 #: loss(logits, at) -> `[m]`; `at` is the slice of rows of x these logits belong to.
 Loss = Callable[[Tensor, slice], Tensor]
@@ -146,7 +148,15 @@ class Victim:
         return torch.zeros_like(x).detach() if gradient is None else gradient, values.detach(), logits.detach()
 
     def _forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.module(x))
+        logits = self.module(x)
+        if not isinstance(logits, Tensor):
+            name = type(logits).__name__
+            keys = f" with keys {', '.join(map(repr, logits))}" if isinstance(logits, dict) else ""
+            raise DataError(
+                f"the model must give logits [{len(x)}, classes], got a {name}{keys}; attack a function that returns "
+                f"the logits alone, for example lambda x: model(x)[{'KEY' if keys else 0}]"
+            )
+        return logits
 
     def _where(self, rows: Tensor | None, size: int) -> Tensor | None:
         if rows is not None:
