@@ -20,7 +20,7 @@ CHEAP: dict[str, dict[str, Any]] = {
     "bim": {"steps": 2}, "boundary": {"steps": 3}, "calibration_attack": {"steps": 2},
     "calibration_square": {"queries": 3},
     "cw": {"steps": 3, "binary_search_steps": 2}, "ddn": {"steps": 4}, "deepfool": {"steps": 4}, "difgsm": {"steps": 2},
-    "ead": {"steps": 3, "binary_search_steps": 2}, "fab": {"steps": 3}, "fmn": {"steps": 4},
+    "ead": {"steps": 3, "binary_search_steps": 2}, "fab": {"steps": 3}, "fgsm": {}, "fmn": {"steps": 4},
     "hopskipjump": {"steps": 1, "initial_gradient_eval_steps": 5, "max_gradient_eval_steps": 5}, "mifgsm": {"steps": 2},
     "nifgsm": {"steps": 2}, "one_pixel": {"population": 6, "generations": 2}, "patch": {"steps": 2, "area": 0.2},
     "pgd": {"steps": 2}, "sinifgsm": {"steps": 2, "copies": 2}, "spatial": {"rotations": 2, "translations": 2},
