@@ -41,9 +41,12 @@ def digest(value: Any) -> str:
     return digest_bytes(canonical(value).encode())
 
 
-def digest_bytes(data: bytes | memoryview) -> str:
-    """The digest of raw bytes."""
-    return _spell(blake3(data).digest())
+def digest_bytes(*pieces: bytes | memoryview) -> str:
+    """The digest of raw bytes, in one piece or in several one behind the other."""
+    hasher = blake3()
+    for piece in pieces:
+        hasher.update(piece)
+    return _spell(hasher.digest())
 
 
 def digest_file(path: str | Path) -> str:

@@ -1,16 +1,20 @@
 """NumPy archives: any `.npz` of a user's, and the sets of the local data folder that are kept as arrays.
 
-Archives are opened with `allow_pickle=False`; an array of objects is an error.
+Archives are opened with `allow_pickle=False`; an array of objects is an error. Large arrays that the archive holds
+uncompressed, as `np.savez` writes them, are memory maps (without the checksum that the archive has of them), so a set
+larger than memory can be sampled and trained on.
 """
 
 from __future__ import annotations
 
 import io
 import re
+import struct
 import zipfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import IO, Any, ClassVar, Final, Literal
 
 import numpy as np
 from numpy.lib import format as npy
@@ -19,6 +23,8 @@ from testbed.data.base import as_images, as_labels, check_part, data_file, ids_o
 from testbed.errors import DataError, UsageError, nearest
 from testbed.types import Array, Examples, Ints, Paper, Spec
 
+#: Bytes from which on an uncompressed array is mapped into memory.
+_MAPPED: Final = 2**26
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -29,24 +35,48 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
                 with archive.open(name) as file:
-                    version = npy.read_magic(file)
-                    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-                    found[name.removesuffix(".npy")] = tuple(read(file)[0])
+                    found[name.removesuffix(".npy")] = _header(file)[0]
     except (zipfile.BadZipFile, ValueError) as error:
         raise DataError(f"{path}: not a NumPy archive ({error})") from None
     return found
 
 
 def arrays(path: Path, *names: str) -> list[Array]:
-    """The named arrays of an `.npz`; an unknown name says which there are."""
+    """The named arrays of an `.npz`, memory maps where they are large; an unknown name says which there are."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             for name in names:
                 if name not in archive.files:
                     raise DataError(f"{path} holds no array {name!r}; {nearest(name, archive.files)}")
-            return [archive[name] for name in names]
+            return [_array(path, archive, name) for name in names]
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read without running code it holds, or is damaged ({error})") from None
+
+
+def _array(path: Path, archive: Any, name: str) -> Array:
+    """An array of an open archive; a memory map, to which writing changes no file, where it is large and stored."""
+    info = next((one for one in archive.zip.infolist() if one.filename == f"{name}.npy"), None)
+    if info is None or info.compress_type != zipfile.ZIP_STORED or info.file_size < _MAPPED:
+        found: Array = archive[name]
+        return found
+    with archive.zip.open(info) as file:
+        shape, fortran, dtype = _header(file)
+        inside = file.tell()
+    if dtype.hasobject:
+        raise ValueError(f"{name} is an array of objects")
+    with path.open("rb") as file:
+        file.seek(info.header_offset + 26)  # a local header: 30 bytes, then a name and extra data of these lengths
+        before = 30 + sum(struct.unpack("<HH", file.read(4)))
+    start = info.header_offset + before + inside
+    return np.memmap(path, dtype, "c", start, shape, "F" if fortran else "C")
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran order, and dtype of an `.npy` file."""
+    version = npy.read_magic(file)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    return tuple(shape), fortran, dtype
 
 
 @dataclass(frozen=True)
@@ -88,6 +118,16 @@ class Npz:
     def load(self, part: str) -> Examples:
         check_part(part, dict.fromkeys(self._parts(), 0), "npz")
         return self._read(part)
+
+    def load_rows(self, part: str, rows: Array) -> Examples:
+        """Only these positions; of a large uncompressed array nothing else is read."""
+        if part not in self._kept:
+            self._kept[part] = self.load(part)
+        return self._kept[part].take(rows)
+
+    @cached_property
+    def _kept(self) -> dict[str, Examples]:
+        return {}
 
     def _parts(self) -> list[str]:
         found = shapes(self.files()[0])

@@ -10,6 +10,7 @@ import gzip
 import math
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,9 +25,12 @@ _PREFIX = {"train": "train", "test": "t10k"}
 
 
 def read_idx(path: Path) -> Array:
-    """The uint8 array of an IDX file. Raises DataError where the header and the bytes do not agree."""
+    """The uint8 array of an IDX file, a memory map where it is not packed.
+
+    Raises DataError where the header and the bytes do not agree.
+    """
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else _mapped(path)
     except (EOFError, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: not a whole gzip file ({error})") from None
     shape = _header(data, path)
@@ -38,13 +42,17 @@ def read_idx(path: Path) -> Array:
     return np.frombuffer(data, dtype=np.uint8, offset=start).reshape(shape)
 
 
+def _mapped(path: Path) -> bytes | memoryview:
+    return np.memmap(path, np.uint8, "r").data if path.stat().st_size else b""
+
+
 def idx_shape(path: Path) -> tuple[int, ...]:
     """The shape that an IDX file's header states, without reading the rest."""
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         return _header(file.read(4 + 4 * 8), path)
 
 
-def _header(data: bytes, path: Path) -> tuple[int, ...]:
+def _header(data: bytes | memoryview, path: Path) -> tuple[int, ...]:
     if len(data) < 8 or data[:3] != b"\0\0\x08" or not 1 <= data[3] <= 8 or len(data) < 4 + 4 * data[3]:
         raise DataError(
             f"{path}: not an IDX file of bytes (its first four bytes are {data[:4].hex(' ')}, "
@@ -75,14 +83,24 @@ class Idx:
 
     def load(self, part: str) -> Examples:
         check_part(part, dict.fromkeys(self._parts(), 0), "idx")
-        images, labels = (read_idx(file) for file in self._pair(part))
-        x = as_images(images, f"{self._pair(part)[0]}")
-        return Examples(
-            x,
-            as_labels(labels, len(x), self.classes, f"{self._pair(part)[1]}"),
-            ids_of(part, range(len(x))),
-            self.spec(),
-        )
+        return self.load_rows(part, np.arange(len(self._arrays(part)[0])))
+
+    def load_rows(self, part: str, rows: Array) -> Examples:
+        """Only these positions; of a file that is not packed nothing else is read."""
+        images, labels = self._arrays(part)
+        y = as_labels(labels, len(images), self.classes, f"{self._pair(part)[1]}")
+        x = as_images(images[rows], f"{self._pair(part)[0]}")
+        return Examples(x, y[rows], ids_of(part, rows), self.spec())
+
+    def _arrays(self, part: str) -> tuple[Array, Array]:
+        if part not in self._kept:
+            images, labels = self._pair(part)
+            self._kept[part] = read_idx(images), read_idx(labels)
+        return self._kept[part]
+
+    @cached_property
+    def _kept(self) -> dict[str, tuple[Array, Array]]:
+        return {}
 
     def _folder(self) -> Path:
         return local_path(self.path, "data set 'idx'")

@@ -6,17 +6,18 @@ labels -1, by a rule that `rule` puts into words for the recipe and the report.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from testbed.data import splits
 from testbed.data.adapt import adapt
 from testbed.data.adapt import rule as adapt_rule
-from testbed.data.splits import materialise, whole
 from testbed.errors import UsageError
 from testbed.seeding import Rng
-from testbed.types import Examples, Spec
+from testbed.types import Examples, Ints, Spec
 
 
 def source(dataset: Any) -> str:
@@ -46,25 +47,45 @@ def rule(dataset: Any, like: Spec) -> str:
     return "as is"
 
 
-def examples(
-    dataset: Any, *, like: Spec, seed: int, limit: int | None = None, given: Examples | None = None
-) -> Examples:
-    """The OOD set for an in-distribution set of spec `like`, in id order, at most `limit` examples at random.
+def stream(
+    dataset: Any, *, like: Spec, seed: int, size: int, limit: int | None = None, given: Iterable[Examples] | None = None
+) -> Iterator[Examples]:
+    """The OOD set for an in-distribution set of spec `like`, in id order, at most `limit` examples, `size` at a time.
 
-    `given` are the in-distribution test examples, needed where `source(dataset)` is "id".
+    Of a set's own data the `limit` are drawn at random. `given` are the shards of the in-distribution test set, needed
+    where `source(dataset)` is "id". What comes does not depend on `size`, nor on how `given` is cut.
     """
     kind, name = source(dataset), type(dataset).__name__
     if kind == "id":
         if given is None:
             raise UsageError(f"{name} is made from the in-distribution examples, and none were given")
-        rng = Rng(name, dataset.version, seed, given.ids)
-        made = replace(given, x=dataset.derive(given, rng), y=np.full(len(given), -1, dtype=np.int64))
-        return made if limit is None else made.take(slice(limit))
-    if kind == "spec":
+        for part in _front(given, limit):
+            x = dataset.derive(part, Rng(name, dataset.version, seed, part.ids))
+            yield replace(part, x=x, y=unlabelled(len(part)))
+    elif kind == "spec":
         count = dataset.n if limit is None else min(dataset.n, limit)
-        ids = np.arange(count, dtype=np.int64)
-        x = dataset.draw(like, Rng(name, dataset.version, seed, ids))
-        return Examples(x, np.full(count, -1, dtype=np.int64), ids, like)
-    drawn = materialise(dataset, whole(dataset.sizes(), limit), seed)
-    x = adapt(drawn.x, drawn.spec, like) if like.kind == "image" and rule(dataset, like) != "as is" else drawn.x
-    return Examples(x, np.full(len(drawn), -1, dtype=np.int64), drawn.ids, like, drawn.groups, drawn.group_names)
+        for start in range(0, count, size):
+            ids = np.arange(start, min(start + size, count), dtype=np.int64)
+            yield Examples(dataset.draw(like, Rng(name, dataset.version, seed, ids)), unlabelled(len(ids)), ids, like)
+    else:
+        resized = like.kind == "image" and rule(dataset, like) != "as is"
+        for part in splits.stream(dataset, splits.whole(dataset.sizes(), limit), seed, size):
+            x = adapt(part.x, part.spec, like) if resized else part.x
+            yield replace(part, x=x, y=unlabelled(len(part)), spec=like)
+
+
+def unlabelled(n: int) -> Ints:
+    """`n` labels that say there is none."""
+    return np.full(n, -1, dtype=np.int64)
+
+
+def _front(parts: Iterable[Examples], limit: int | None) -> Iterator[Examples]:
+    """The first `limit` examples of a set in parts."""
+    left = limit
+    for part in parts:
+        part = part if left is None else part.take(slice(left))
+        if len(part):
+            yield part
+        left = None if left is None else left - len(part)
+        if left == 0:
+            return

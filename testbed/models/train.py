@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import nn
 
 from testbed.digest import digest, digest_bytes
 from testbed.errors import DataError, UsageError
 from testbed.models import recipes, weights
+from testbed.models.pool import Pool
 from testbed.models.recipes.base import Recipe
 from testbed.models.tensors import as_tensor
 from testbed.seeding import shard_seed
@@ -35,7 +35,7 @@ def train(
     recipe_name: str,
     params: Mapping[str, Any],
     build: Callable[[Spec], nn.Module],
-    examples: Examples,
+    examples: Examples | Sequence[Examples],
     *,
     seed: int,
     epochs: int,
@@ -43,24 +43,26 @@ def train(
     device: str = "cpu",
     after_epoch: Callable[[int, float], None] | None = None,
 ) -> State:
-    """The state dict (on the CPU) of the network that `build(examples.spec)` gives, trained by the recipe.
+    """The state dict (on the CPU) of the network that `build(spec)` gives, trained by the recipe.
 
-    `checkpoint` is a file that is written after every epoch and gone on from if it is there; `after_epoch` is called
-    with the number of finished epochs and the last epoch's mean loss. Raises DataError where the loss is not finite.
+    `examples` is a set, or its shards in id order, which may be memory maps. `checkpoint` is a file that is written
+    after every epoch and gone on from if it is there; `after_epoch` is called with the number of finished epochs and
+    the last epoch's mean loss. Raises DataError where the loss is not finite.
     """
     plugin = recipes.read(recipe_name)
     recipe: Recipe = plugin.build(**plugin.validate(params))
-    _check(examples, epochs)
-    name = _identity(recipe_name, plugin.validate(params), examples, seed, epochs)
+    pool = Pool([examples] if isinstance(examples, Examples) else examples)
+    _check(pool, epochs)
+    name = _identity(recipe_name, plugin.validate(params), pool, seed, epochs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(shard_seed("train.init", VERSION, seed, [0]))
-        model = build(examples.spec).to(device)
+        model = build(pool.spec).to(device)
         optimizer = _optimizer(recipe, model)
         file = None if checkpoint is None else Path(checkpoint)
         done = _resume(file, name, model, optimizer) if file is not None and file.is_file() else 0
         for epoch in range(done, epochs):
             torch.manual_seed(shard_seed("train.epoch", VERSION, seed, [epoch]))
-            loss = _epoch(recipe, model, optimizer, examples, epoch, epochs, device)
+            loss = _epoch(recipe, model, optimizer, pool, epoch, epochs, device)
             if file is not None:
                 _keep(file, name, epoch + 1, model, optimizer)
             if after_epoch is not None:
@@ -73,20 +75,20 @@ def _epoch(
     recipe: Recipe,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    examples: Examples,
+    pool: Pool,
     epoch: int,
     epochs: int,
     device: str,
 ) -> float:
     """One pass over the examples; the mean loss."""
     model.train()
-    batches = list(_batches(len(examples), recipe.batch_size))
+    batches = list(_batches(len(pool), recipe.batch_size))
     total, seen = 0.0, 0
     memory: dict[str, Any] = {}
     for step, rows in enumerate(batches):
-        x = as_tensor(examples.x[rows], examples.spec)
+        x = as_tensor(pool.x(rows), pool.spec)
         x = crop_flip(x) if recipe.augment == "crop_flip" else x
-        y = torch.from_numpy(examples.y[rows]).to(device)
+        y = torch.from_numpy(pool.y[rows]).to(device)
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate((epoch + (step + 1) / len(batches)) / epochs)
         for loss in recipe.losses(model, x.to(device), y, memory):
@@ -120,18 +122,18 @@ def crop_flip(x: torch.Tensor, padding: int = 4) -> torch.Tensor:
     return torch.where((torch.rand(n) < 0.5)[:, None, None, None], cropped.flip(3), cropped)
 
 
-def _check(examples: Examples, epochs: int) -> None:
+def _check(pool: Pool, epochs: int) -> None:
     if epochs < 1:
         raise UsageError(f"train.epochs: expected at least 1, got {epochs}")
-    if not len(examples):
+    if not len(pool):
         raise UsageError("there are no training examples: the train split is empty")
-    if (examples.y < 0).any():
-        raise DataError(f"{int((examples.y < 0).sum())} of the {len(examples)} training examples have no label")
+    if (pool.y < 0).any():
+        raise DataError(f"{int((pool.y < 0).sum())} of the {len(pool)} training examples have no label")
 
 
-def _identity(recipe: str, params: Mapping[str, Any], examples: Examples, seed: int, epochs: int) -> str:
+def _identity(recipe: str, params: Mapping[str, Any], pool: Pool, seed: int, epochs: int) -> str:
     """Digest of everything that decides the result besides the network."""
-    data = digest_bytes(np.ascontiguousarray(examples.x).tobytes() + np.ascontiguousarray(examples.y).tobytes())
+    data = digest_bytes(*pool.content())
     return digest(
         {"recipe": recipe, "params": dict(params), "data": data, "seed": seed, "epochs": epochs, "version": VERSION}
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from testbed import plugins
+from testbed.data import arrays as module
 from testbed.data.arrays import Npz
 from testbed.data.base import beside, fingerprint
 from testbed.data.folder import ImageFolder
@@ -58,6 +59,9 @@ def test_idx_plain_and_gzipped(idx_folder):
     for part in ("train", "test"):
         got = dataset.load(part)
         assert (got.x[..., 0] == X[..., 0]).all() and (got.y == Y).all() and got.spec == dataset.spec()
+        some = dataset.load_rows(part, np.array([2, 3, 11]))
+        assert (some.x == got.x[[2, 3, 11]]).all() and (some.ids == got.ids[[2, 3, 11]]).all()
+        assert some.y.tolist() == Y[[2, 3, 11]].tolist()
     assert not set(dataset.load("train").ids) & set(dataset.load("test").ids)
 
 
@@ -93,6 +97,23 @@ def test_npz_as_one_part_and_in_the_layout_of_keras(tmp_path):
         Npz(str(tmp_path / "one.npz"), x="image").sizes()
     with pytest.raises(DataError, match="holds no array 'label'; did you mean 'labels'"):
         Npz(str(tmp_path / "one.npz"), y="label").spec()
+
+
+@pytest.mark.parametrize("images", [X, np.asfortranarray(X)], ids=["C", "Fortran"])
+def test_a_large_stored_array_is_a_memory_map_of_the_same_values(tmp_path, monkeypatch, images):
+    monkeypatch.setattr(module, "_MAPPED", 0)
+    np.savez(tmp_path / "stored.npz", other=Y[:3], images=images, labels=Y)
+    np.savez_compressed(tmp_path / "packed.npz", images=images, labels=Y)
+    before = (tmp_path / "stored.npz").read_bytes()
+
+    for name, kind in (("stored", np.memmap), ("packed", np.ndarray)):
+        whole = Npz(str(tmp_path / f"{name}.npz")).load("all")
+        some = Npz(str(tmp_path / f"{name}.npz")).load_rows("all", np.array([1, 4, 9]))
+        assert type(whole.x) is kind and (whole.x == X).all() and (whole.y == Y).all()
+        assert (some.x == X[[1, 4, 9]]).all() and some.y.tolist() == Y[[1, 4, 9]].tolist()
+        assert some.ids.tolist() == [1, 4, 9] and some.spec == whole.spec
+    Npz(str(tmp_path / "stored.npz")).load("all").x[:] = 0
+    assert (tmp_path / "stored.npz").read_bytes() == before
 
 
 def test_npz_of_a_table_and_of_series(tmp_path):

@@ -7,7 +7,7 @@ from scipy import stats
 from testbed import plugins
 from testbed.data import ood
 from testbed.data.packaged import Mnist5k
-from testbed.types import Spec
+from testbed.types import Examples, Spec
 
 GREY, RGB = Spec("image", (28, 28, 1), 10), Spec("image", (40, 32, 3), 10)
 KINDS = (
@@ -17,14 +17,21 @@ KINDS = (
 )  # fmt: skip
 
 
+def drawn(dataset, *, size=10**6, given=None, **asked):
+    """The set in one piece."""
+    parts = list(ood.stream(dataset, size=size, given=given if given is None else [given], **asked))
+    x, y, ids = (np.concatenate([getattr(part, name) for part in parts]) for name in ("x", "y", "ids"))
+    return Examples(x, y, ids, parts[0].spec)
+
+
 def made(name, like=RGB, count=40, **params):
     dataset = plugins.read("dataset", name).build(**params)
     given = None
     if ood.source(dataset) == "id":
         rng = np.random.default_rng(0)
-        given = ood.examples(plugins.read("dataset", "uniform").build(n=count), like=like, seed=3)
+        given = drawn(plugins.read("dataset", "uniform").build(n=count), like=like, seed=3)
         given.x[:] = np.sort(rng.integers(0, 200, given.x.shape).astype(np.uint8), axis=1)
-    return ood.examples(dataset, like=like, seed=0, limit=count, given=given), given
+    return drawn(dataset, like=like, seed=0, limit=count, given=given), given
 
 
 def test_there_are_seventeen():
@@ -94,5 +101,5 @@ def test_permutation_of_real_images_depends_on_the_id_only():
     given = Mnist5k().load("all").take(slice(0, 5000, 500))
     dataset = plugins.read("dataset", "pixel_permutation").build()
     some = given.take(slice(3, 5))
-    whole, part = (ood.examples(dataset, like=GREY, seed=0, given=g).x for g in (given, some))
+    whole, part = (drawn(dataset, like=GREY, seed=0, given=g).x for g in (given, some))
     assert (whole[3:5] == part).all()

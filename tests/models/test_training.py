@@ -81,6 +81,16 @@ def test_resumed_training_equals_undisturbed_training_bit_for_bit(recipe, optimi
     assert same(whole, resumed)
 
 
+def test_a_set_in_shards_trains_to_the_bits_of_the_whole_and_shares_its_checkpoint(tmp_path):
+    whole, file, finished = few(), tmp_path / "c.safetensors", []
+    shards = [whole.take(slice(start, stop)) for start, stop in ((0, 60), (60, 61), (61, 203))]
+    asked = {"seed": 1, "epochs": 2, "checkpoint": file, "after_epoch": lambda epoch, _: finished.append(epoch)}
+    one = train("standard", {}, SmallCnn().build, shards, **asked)
+
+    assert same(one, train("standard", {}, SmallCnn().build, whole, seed=1, epochs=2))
+    assert same(one, train("standard", {}, SmallCnn().build, whole, **asked)) and finished == [1, 2]
+
+
 def test_a_killed_training_goes_on_to_the_same_bits(tmp_path):
     code = """
         import os, signal, sys, torch

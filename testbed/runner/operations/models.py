@@ -72,14 +72,14 @@ def train(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
     from testbed.models.train import train as run_recipe
 
     recipe, runtime = job.recipe["train"], job.recipe["runtime"]
-    examples = access.whole(store, job.inputs["set"])
+    shards = list(access.shards(store, job.inputs["set"]))
     plugin = access.code("model", job.recipe["model"], store)
     with as_planned(runtime) as device, checkpoint(store, job.digest) as kept:
         state = run_recipe(
             recipe["recipe"],
             recipe["params"],
             lambda spec: build.module(plugin.build(**job.recipe["model"]["params"]), spec, bare=True),
-            examples,
+            shards,
             seed=job.recipe["seed"],
             epochs=recipe["epochs"],
             checkpoint=kept.file,
@@ -88,7 +88,8 @@ def train(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
         )
         _write_weights(writer, state)
     writer.meta["nondeterministic"] = runtime["device"] != "cpu"
-    return {"forwards": len(examples) * recipe["epochs"], "gradients": len(examples) * recipe["epochs"]}
+    seen = sum(map(len, shards)) * recipe["epochs"]
+    return {"forwards": seen, "gradients": seen}
 
 
 def _write_weights(writer: Writer, state: Mapping[str, torch.Tensor]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -42,24 +42,31 @@ def split(job: Job, store: Store, writer: Writer) -> None:
     dataset = opened(job, store)
     sizes = store.require(access.one(job, "describe")).meta["sizes"]
     draw = splits.split_plan(sizes, **job.recipe["counts"], limit=job.recipe["limit"])[job.recipe["split"]]
-    out: access.SetWriter | None = None
-    for examples in splits.stream(dataset, draw, job.recipe["seed"], job.recipe["shard"]):
-        out = out or access.SetWriter(writer, examples.spec, examples.group_names, role="data")
-        out.add(examples, job.recipe["shard"])
-    if out is None:
-        raise DataError(f"the split {job.recipe['split']!r} is empty: it has no examples")
-    out.close()
+    parts = splits.stream(dataset, draw, job.recipe["seed"], job.recipe["shard"])
+    write(parts, job.recipe["shard"], writer, f"the split {job.recipe['split']!r}")
 
 
 def ood(job: Job, store: Store, writer: Writer) -> None:
     """Draw an out-of-distribution set and bring it to the shape of the in-distribution one."""
     dataset = opened(job, store)
     like = access.described(job, store)
-    given = access.whole(store, job.inputs["set"]) if job.inputs.get("set") else None
+    given = access.shards(store, job.inputs["set"]) if job.inputs.get("set") else None
     writer.meta["rule"] = made.rule(dataset, like)
-    examples = made.examples(dataset, like=like, seed=job.recipe["seed"], limit=job.recipe["limit"], given=given)
-    out = access.SetWriter(writer, examples.spec, examples.group_names, role="data")
-    out.add(examples, job.recipe["shard"])
+    recipe = job.recipe
+    parts = made.stream(
+        dataset, like=like, seed=recipe["seed"], size=recipe["shard"], limit=recipe["limit"], given=given
+    )
+    write(parts, recipe["shard"], writer, job.label)
+
+
+def write(parts: Iterable[Examples], shard: int, writer: Writer, name: str) -> None:
+    """Keep a set that comes in parts, in id order. Raises DataError where it is empty."""
+    out: access.SetWriter | None = None
+    for examples in parts:
+        out = out or access.SetWriter(writer, examples.spec, examples.group_names, role="data")
+        out.add(examples, shard)
+    if out is None:
+        raise DataError(f"{name} is empty: it has no examples")
     out.close()
 
 
