@@ -75,7 +75,10 @@ def fit(
     problems = mismatches(expected, state)
     if problems:
         shown = "\n  ".join(problems[:12]) + (f"\n  and {len(problems) - 12} more" if len(problems) > 12 else "")
-        raise DataError(f"the weights of {where} do not fit {type(module).__name__}:\n  {shown}")
+        raise DataError(
+            f"the weights of {where} do not fit {type(module).__name__}:\n  {shown}\n"
+            "  the file is of another network, or of this one with other parameters, classes or input size"
+        )
     module.load_state_dict(state, strict=False)
     return module
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from testbed.errors import EnvironmentProblem, UsageError
+from testbed.errors import DataError, EnvironmentProblem, UsageError
 from testbed.grid.plan import Plan
 from testbed.grid.planner import plan as make_plan
 from testbed.provenance import provenance
@@ -26,7 +26,7 @@ from testbed.runner.operations import reads
 from testbed.runner.outcome import Halted, Interrupted, Outcome
 from testbed.runner.regressions import write_regressions
 from testbed.runner.worker import Setting
-from testbed.store import Store, default_url
+from testbed.store import Failure, Store, default_url
 from testbed.types import Job
 
 OPERATION = "testbed.runner.operations:perform"
@@ -126,24 +126,35 @@ def prepare_folder(folder: Path, plan: Plan) -> None:
 
 
 def prepare_store(plan: Plan, store: Store) -> None:
-    """Put into the store what lies on the driver's disk: sources of plug-ins and files of weights."""
+    """Put into the store what lies on the driver's disk: sources of plug-ins and files of weights.
+
+    A file that is refused fails its own job, and what needs it: why is left in the store for `operations.models.file`.
+    """
     for text in plan.sources.values():
         store.put_source(text)
     for digest, path in plan.files.items():
         job = plan.jobs[digest]
         if not store.done(job, None):
-            put_file(job, Path(path), store)
+            try:
+                put_file(job, Path(path), store)
+            except DataError as error:
+                store.record_failure(Failure(digest, type(error).__name__, str(error), label=job.label))
 
 
 def put_file(job: Job, path: Path, store: Store) -> None:
-    """Keep a weights file as an artifact: its tensors, with the hash that the plan was made with."""
+    """Keep a weights file as an artifact: its tensors, with the hash that the plan was made with, and its name."""
+    import torch
+
     from testbed.digest import digest_file
     from testbed.models.weights import read
 
     if digest_file(path) != job.recipe["content"]:
         raise UsageError(f"{path} changed while the plan was being made; run again")
+    tensors = read(path)
     with store.writer(job) as writer:
-        writer.tensors("weights", {name: value.numpy() for name, value in read(path).items()})
+        writer.meta["name"] = path.name
+        exact = {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in tensors.items()}
+        writer.tensors("weights", {name: value.numpy() for name, value in exact.items()})
 
 
 def executor(plan: Plan, store: Store, settings: Settings, folder: Path) -> driver.Executor:

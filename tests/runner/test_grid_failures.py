@@ -1,6 +1,13 @@
 """A plug-in that breaks its contract is a failed cell that says what it did; everything else finishes."""
 
+import os
+
 import pytest
+import torch
+
+from testbed import plugins
+from testbed.data.packaged import Digits
+from testbed.models import build
 
 BODIES = {
     "leaves the ball": ("return (x + 3 * eps).clamp(0, 1)", "ball"),
@@ -76,3 +83,37 @@ def test_an_unwritable_run_folder_is_said_before_anything_runs(tiny, runs, tmp_p
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(EnvironmentProblem, match="choose another with --out"):
         runs(tiny, out=tmp_path / "file" / "run")
+
+
+class Code:
+    """Asks the unpickler to call something."""
+
+    def __reduce__(self):
+        return os.system, ("touch ran",)
+
+
+def test_a_refused_or_unfitting_weights_file_fails_its_model_only(tiny, runs, tmp_path, look, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    net = build.module(plugins.read("model", "small_cnn").build(), Digits().spec())
+    state = net.state_dict()
+    torch.save(state, "good.pt")
+    torch.save({key: value.bfloat16() for key, value in state.items()}, "half.pt")
+    torch.save({key: value[:7] if key.startswith("fc2") else value for key, value in state.items()}, "seven.pt")
+    torch.save({"state_dict": Code()}, "code.pt")
+    (tmp_path / "page.pt").write_text("<html>not found</html>")
+    said = {
+        "seven": "the weights of seven.pt do not fit SmallCnn:\n  'fc2.weight': the model has shape [10, 100], the fil",
+        "code": "code.pt is refused: it is a pickle that would run code, or is damaged (it asks for posix.system)",
+        "page": "page.pt is refused: ",
+    }
+    tiny["models"] = [{"use": "small-cnn", "name": n, "weights": f"{n}.pt"} for n in ("good", "half", *said)]
+    finished = runs(tiny)
+    again = runs(tiny)
+
+    for run in (finished, again):
+        for row in look.rows(run, metric="accuracy"):
+            wrong = said.get(row["model"])
+            assert row["status"] == ("skipped" if wrong else "ok"), row["error"]
+            assert wrong is None or wrong in row["error"]
+    assert not (tmp_path / "ran").exists()
+    assert set(look.started(again)) == {"file", "weights"}

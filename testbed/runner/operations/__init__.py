@@ -19,7 +19,7 @@ Operation: TypeAlias = Callable[[Job, Store, Writer], Mapping[str, int] | None]
 #: Kind of job -> module and function. Imported on use: scoring needs no torch.
 HOME: Final[Mapping[str, str]] = {
     "describe": "sets", "split": "sets", "ood": "sets", "shift": "sets", "quantise": "sets",
-    "weights": "models", "train": "models", "forward": "models",
+    "file": "models", "weights": "models", "train": "models", "forward": "models",
     "attack": "attacks", "worst": "attacks", "audit": "audits", "curve": "curves",
     "bank_network": "networks", "detect_network": "networks", "detect_worst": "attacks",
     "calibrate": "fits", "bank": "fits", "detect": "fits",

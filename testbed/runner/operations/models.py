@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from testbed.errors import DataError
 from testbed.models import build
 from testbed.models import weights as weight_files
 from testbed.models.classifier import Classifier
@@ -56,14 +57,21 @@ def tensor(examples: Examples, device: torch.device | str = "cpu") -> torch.Tens
     return as_tensor(examples.x, examples.spec).to(device)
 
 
+def file(job: Job, store: Store, writer: Writer) -> None:
+    """A file of weights is kept by the driver before any job starts; one that is not there was refused then."""
+    failure = store.failure(job.digest)
+    raise DataError(failure.message if failure else f"{job.label} is not in the store {store.url}")
+
+
 def weights(job: Job, store: Store, writer: Writer) -> None:
     """Keep a network's weights: those of the file that the plan hashed, or as the code builds them."""
     module = network(job, store, bare=bool(job.inputs.get("file")))
     if job.inputs.get("file"):
-        arrays = store.tensors(access.one(job, "file"), "weights")
+        origin = access.one(job, "file")
+        arrays, name = store.tensors(origin, "weights"), store.require(origin).meta.get("name", job.label)
         built = access.code("model", job.recipe["model"], store).build(**job.recipe["model"]["params"])
         state = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
-        weight_files.fit(module, state, getattr(built, "key_map", None), where=job.label)
+        weight_files.fit(module, state, getattr(built, "key_map", None), where=name)
     _write_weights(writer, module.state_dict())
 
 
