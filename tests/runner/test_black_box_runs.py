@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from testbed.models import outside, weights
@@ -69,7 +70,7 @@ def test_an_endpoint_gives_the_same_numbers_and_its_rows_are_flagged(runs_alone,
         remote = {"use": "http", "name": "api", "url": url, "model_version": "v1", "batch": 100}
         small = {**GRID, "conditions": GRID["conditions"][:3], "models": [*GRID["models"], remote]}
         finished = runs_alone(small)
-        sent = len(server.requests)
+        sent, instances = len(server.requests), sum(server.requests)
         again = runs_alone(small)
 
     rows = [row for row in look.rows(finished) if row["metric"] != "audit"]
@@ -78,6 +79,10 @@ def test_an_endpoint_gives_the_same_numbers_and_its_rows_are_flagged(runs_alone,
     assert values["api"] == values["box"] and len(values["box"]) > 20
     assert all(("external" in row["flags"].split(";")) == (row["model"] == "api") for row in rows)
     assert sent == len(server.requests) and again.table == finished.table
+    jobs = pq.read_table(finished.folder / "jobs.parquet").to_pylist()
+    counted = sum(job["forwards"] for job in jobs if "api" in job["label"].split())
+    lost = server.requests[0]  # the 503 was sent by a forward pass, which counts examples
+    assert counted == instances - lost
 
 
 def test_a_refusing_endpoint_fails_its_cells_and_no_others(runs_alone, look):
