@@ -55,6 +55,7 @@ class APGD:
 
     norms: ClassVar = ("linf", "l2", "l1")
     streams: ClassVar = True
+    row_eps: ClassVar = True
     reference: ClassVar = PAPER
 
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
@@ -91,6 +92,7 @@ class APGDT:
 
     norms: ClassVar = ("linf", "l2", "l1")
     streams: ClassVar = True
+    row_eps: ClassVar = True
     reference: ClassVar = PAPER
 
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:

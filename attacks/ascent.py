@@ -11,7 +11,7 @@ from torch import Tensor
 
 from testbed.perturb.attack import Found
 from testbed.perturb.execution import limits
-from testbed.perturb.geometry import per_row
+from testbed.perturb.geometry import Budget, budget_of, per_row
 from testbed.perturb.victim import Victim
 
 from .balls import project_in_place, start, step_along
@@ -30,7 +30,7 @@ class Ascent:
                above zero; only for losses that are positive exactly where the aim is reached
     """
 
-    eps: float
+    eps: Budget
     norm: str
     steps: int = 100
     rho: float = 0.75
@@ -97,7 +97,9 @@ class Standing:
         if len(rows) == 0:
             return
         low, high = limits(ascent.bounds, self.x, self.x.device)
-        now = start(self.x[rows], ascent.norm, ascent.eps, rng.take(rows.cpu().numpy()), name, low, high)
+        now = start(
+            self.x[rows], ascent.norm, budget_of(ascent.eps, rows), rng.take(rows.cpu().numpy()), name, low, high
+        )
         if ascent.norm == "l1":
             from . import sparse_ascent
 
@@ -159,7 +161,7 @@ def _give_up(standing: Standing, state: State, which: Tensor) -> State:
 
 
 def _begin(ascent: Ascent, standing: Standing, rows: Tensor, now: Tensor, gradient: Tensor, loss: Tensor) -> State:
-    steps = torch.full((len(rows),), 2.0 * ascent.eps, device=now.device)
+    steps = torch.zeros(len(rows), device=now.device) + 2.0 * budget_of(ascent.eps, rows)
     return State(
         rows, standing.x[rows], now, now.clone(), gradient, now.clone(), gradient, loss.clone(), torch.zeros_like(loss),
         steps, torch.zeros_like(loss), torch.ones_like(loss, dtype=torch.bool), loss.clone(),
@@ -168,12 +170,12 @@ def _begin(ascent: Ascent, standing: Standing, rows: Tensor, now: Tensor, gradie
 
 def _advance(state: State, ascent: Ascent, done: int, low: Any, high: Any) -> None:
     """x_{k+1} from x_k: a gradient step, then momentum, both projected."""
-    new = step_along(state.now, state.gradient, ascent.norm, state.step)
-    project_in_place(new, state.x0, ascent.norm, ascent.eps, low, high)
+    new, eps = step_along(state.now, state.gradient, ascent.norm, state.step), budget_of(ascent.eps, state.rows)
+    project_in_place(new, state.x0, ascent.norm, eps, low, high)
     if done > 1:
         # x_k + 0.75 (z - x_k) + 0.25 (x_k - x_{k-1})
         new.mul_(0.75).add_(state.now, alpha=0.5).sub_(state.before, alpha=0.25)
-        project_in_place(new, state.x0, ascent.norm, ascent.eps, low, high)
+        project_in_place(new, state.x0, ascent.norm, eps, low, high)
     state.before, state.now = state.now, new
 
 

@@ -58,6 +58,7 @@ class AutoAttack:
     version: ClassVar = 3
     kinds: ClassVar = ("image",)
     streams: ClassVar = True
+    row_eps: ClassVar = True
     reference: ClassVar = PAPER
 
     def stages(self) -> Iterator[tuple[str, Any]]:
@@ -104,15 +105,17 @@ class AutoAttackFast:
 
     norms: ClassVar = ("linf", "l2")
     streams: ClassVar = True
+    row_eps: ClassVar = True
     reference: ClassVar = PAPER
+
+    def stages(self) -> Iterator[tuple[str, Any]]:
+        """Name and attack of each stage, in order."""
+        ball: dict[str, Any] = {"eps": self.eps, "norm": self.norm, "bounds": self.bounds, "steps": self.steps}
+        yield "apgd-ce", APGD(**ball)
+        yield "apgd-t", APGDT(**ball, targets=self.targets, hopeless=True)
 
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
         from .cascade import run
 
-        ball = {"eps": self.eps, "norm": self.norm, "bounds": self.bounds, "steps": self.steps}
-        stages: list[tuple[str, Any]] = [
-            ("apgd-ce", APGD(**ball)),
-            ("apgd-t", APGDT(**ball, targets=self.targets, hopeless=True)),
-        ]
-        return run(stages, model, x, y, rng, inside=(self.eps, self.norm))
+        return run(self.stages(), model, x, y, rng, inside=(self.eps, self.norm))

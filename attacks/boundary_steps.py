@@ -10,7 +10,7 @@ from torch import Tensor
 
 from testbed.perturb.attack import Found
 from testbed.perturb.execution import limits
-from testbed.perturb.geometry import length, per_row
+from testbed.perturb.geometry import Budget, budget_of, length, per_row
 from testbed.perturb.victim import Victim
 
 from .ascent import OPTIMISM
@@ -32,9 +32,9 @@ DUAL = {"linf": 1.0, "l2": 2.0, "l1": float("inf")}
 class Closest:
     """Each example's closest fooled iterate; without one, the iterate nearest to being fooled."""
 
-    def __init__(self, x: Tensor, y: Tensor, eps: float | None, norm: str, classes: int) -> None:
+    def __init__(self, x: Tensor, y: Tensor, eps: Budget | None, norm: str, classes: int) -> None:
         self.x, self.y, self.norm, self.classes = x, y, norm, classes
-        self.eps = float("-inf") if eps is None else eps
+        self.eps: Budget = float("-inf") if eps is None else eps
         self.best, self.margin = x.clone(), torch.full((len(x),), float("-inf"), device=x.device)
         self.distance = torch.full((len(x),), float("inf"), dtype=torch.float64, device=x.device)
         self.first = torch.full((len(x),), -1, dtype=torch.long, device=x.device)
@@ -84,14 +84,14 @@ class Walk:
         return Walk(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
 
 
-def begin(fab: FAB, x: Tensor, rng: Any, name: str) -> Tensor:
+def begin(fab: FAB, x: Tensor, eps: Budget, rng: Any, name: str) -> Tensor:
     """Half of eps away from each row in a random direction, in the box; x and the result are `[m ...]`."""
     low, high = limits(fab.bounds, x, x.device)
     shape = tuple(x.shape[1:])
     draws = rng.uniform(shape, -1.0, 1.0, name=name) if fab.norm == "linf" else rng.normal(shape, name=name)
     raw = torch.from_numpy(draws).to(x)
     size = torch.linalg.vector_norm(raw.flatten(1), ord={"linf": float("inf"), "l2": 2.0, "l1": 1.0}[fab.norm], dim=1)
-    return torch.clamp(x + raw * per_row(0.5 * float(fab.eps or 0.0) / size, raw), low, high)
+    return torch.clamp(x + raw * per_row(0.5 * eps / size, raw), low, high)
 
 
 def walk(fab: FAB, model: Victim, closest: Closest, rows: Tensor, aim: Tensor, start: Tensor | None = None) -> None:
@@ -197,10 +197,11 @@ def _go_back(fab: FAB, closest: Closest, here: Walk, at: Tensor, step: int) -> N
 
 def _settle(fab: FAB, closest: Closest, here: Walk, done: int) -> Walk:
     """Let go of rows that are done: fooled inside the ball, or without hope of getting there."""
-    over = closest.distance[here.rows] <= closest.eps
+    eps = budget_of(closest.eps, here.rows)
+    over = closest.distance[here.rows] <= eps
     if fab.hopeless and done % PACE == 0:
         pace = OPTIMISM * (here.mark.log() - here.reach.log()) / PACE
         known = here.mark.isfinite() & here.reach.isfinite()
-        over |= known & (here.reach.log() - pace * (fab.steps - done) > torch.tensor(closest.eps).log())
+        over |= known & (here.reach.log() - pace * (fab.steps - done) > torch.as_tensor(eps).log())
         here.mark = here.reach.clone()
     return here.keep(~over) if bool(over.any()) else here

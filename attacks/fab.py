@@ -56,6 +56,7 @@ class FAB:
     version: ClassVar = 2
     minimal: ClassVar = True
     streams: ClassVar = True
+    row_eps: ClassVar = True
     reference: ClassVar = Paper(
         "Minimally distorted adversarial examples with a fast adaptive boundary attack",
         "Francesco Croce and Matthias Hein", 2020, "ICML", "1907.02044",
@@ -71,6 +72,8 @@ class FAB:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`. Draws at random in restarts only."""
         import torch
 
+        from testbed.perturb.geometry import budget_of
+
         from .boundary_steps import NEAREST, Closest, begin, walk
         from .losses import ranked_targets
 
@@ -81,8 +84,9 @@ class FAB:
             for number in range(self.restarts):
                 rows = closest.standing
                 if len(rows):
-                    start = (
-                        begin(self, x[rows], rng.take(rows.cpu().numpy()), f"fab{rank}/{number}") if number else None
-                    )
+                    start = None
+                    if number and self.eps is not None:
+                        eps, own = budget_of(self.eps, rows), rng.take(rows.cpu().numpy())
+                        start = begin(self, x[rows], eps, own, f"fab{rank}/{number}")
                     walk(self, model, closest, rows, aims[rows, rank], start)
         return closest.found(targets=int(aims.shape[1]) if self.targeted else 0)

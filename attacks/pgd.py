@@ -44,6 +44,7 @@ class FGSM:
 
     norms: ClassVar = ("linf", "l2", "l1")
     streams: ClassVar = True
+    row_eps: ClassVar = True
     reference: ClassVar = Paper(
         "Explaining and harnessing adversarial examples",
         "Ian Goodfellow and Jonathon Shlens and Christian Szegedy",
@@ -73,6 +74,7 @@ class BIM:
 
     norms: ClassVar = ("linf", "l2", "l1")
     streams: ClassVar = True
+    row_eps: ClassVar = True
     reference: ClassVar = Paper(
         "Adversarial examples in the physical world",
         "Alexey Kurakin and Ian Goodfellow and Samy Bengio",
@@ -111,6 +113,7 @@ class PGD:
 
     norms: ClassVar = ("linf", "l2", "l1")
     streams: ClassVar = True
+    row_eps: ClassVar = True
     reference: ClassVar = Paper(
         "Towards deep learning models resistant to adversarial attacks",
         "Aleksander Madry and Aleksandar Makelov and Ludwig Schmidt and Dimitris Tsipras and Adrian Vladu",
@@ -145,26 +148,20 @@ class PGD:
     def _restart(self, model: Victim, x: Tensor, y: Tensor, rng: Any, tracker: Any, number: int) -> float:
         """One run from one start; the share of the loss gained on standing examples that came in the last quarter."""
         from testbed.perturb.execution import limits
-        from testbed.perturb.geometry import confine, random_direction, steepest
+        from testbed.perturb.geometry import Budget, budget_of, confine, random_direction, spread, steepest
 
         from .losses import towards, towards_class
         from .sampling import gradient_of, logits_of
 
         low, high = limits(self.bounds, x, x.device)
-        size = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
+        size: Budget = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
         rows = tracker.standing
         if len(rows) == 0:
             return 0.0
-        now = x[rows]
+        now, eps, size = x[rows], budget_of(self.eps, rows), budget_of(size, rows)
         if self.random_start:
-            now = confine(
-                now + self.eps * random_direction(rng.take(rows.cpu().numpy()), now, self.norm, f"start{number}"),
-                now,
-                self.norm,
-                self.eps,
-                low,
-                high,
-            )
+            away = random_direction(rng.take(rows.cpu().numpy()), now, self.norm, f"start{number}")
+            now = confine(now + spread(eps, now) * away, now, self.norm, eps, low, high)
         marks = []
         for step in range(self.steps + 1):
             aim = tracker.aim
@@ -178,9 +175,11 @@ class PGD:
             marks.append((step, rows[stand], loss[stand]))
             if not bool(stand.all()):
                 rows, now, gradient = rows[stand], now[stand], gradient[stand]
+                eps, size = budget_of(eps, stand), budget_of(size, stand)
             if len(rows) == 0 or step == self.steps:
                 break
-            now = confine(now + size * steepest(gradient, self.norm), x[rows], self.norm, self.eps, low, high)
+            step_to = now + spread(size, now) * steepest(gradient, self.norm)
+            now = confine(step_to, x[rows], self.norm, eps, low, high)
         return late_gain(marks, rows, self.steps)
 
 

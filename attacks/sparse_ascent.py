@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from testbed.perturb.execution import limits
-from testbed.perturb.geometry import per_row
+from testbed.perturb.geometry import Budget, budget_of, per_row
 from testbed.perturb.victim import Victim
 
 from .ascent import Ascent, Standing, fooled_now
@@ -74,7 +74,7 @@ def climb(
     low, high = limits(ascent.bounds, now, now.device)
     spent = 0
     for radius, steps in stages(ascent.steps):
-        eps = radius * ascent.eps
+        eps = radius * budget_of(ascent.eps, rows)
         project_in_place(now, standing.x[rows], "l1", eps, low, high)
         state, logits = _begin(model, ascent, eps, standing, rows, now, aim)
         if radius == 1.0:
@@ -91,24 +91,24 @@ def _last(model: Victim, ascent: Ascent, standing: Standing, state: State, aim: 
     for done in range(1, steps + 1):
         if len(state.rows) == 0:
             return
-        logits = _go(model, ascent, ascent.eps, state, aim, done, steps, low, high)
+        logits = _go(model, ascent, budget_of(ascent.eps, state.rows), state, aim, done, steps, low, high)
         state = _drop(model, ascent, standing, state, logits, spent + done + 1)
     standing.offer(state.rows, state.best, state.best_loss)
 
 
 def _begin(
-    model: Victim, ascent: Ascent, eps: float, standing: Standing, rows: Tensor, now: Tensor, aim: Any
+    model: Victim, ascent: Ascent, eps: Budget, standing: Standing, rows: Tensor, now: Tensor, aim: Any
 ) -> tuple[State, Tensor]:
     gradient, loss, logits = gradient_of(model, now, aim(rows), rows, ascent.eot)
     x0 = standing.x[rows]
     sparse = _changed(now, x0)
     share = sparse / x0[0].numel() / SPARSER
-    step = torch.full_like(loss, eps)
+    step = torch.zeros_like(loss) + eps
     return State(rows, x0, now, gradient, now.clone(), gradient, loss, step, share, sparse), logits
 
 
 def _go(
-    model: Victim, ascent: Ascent, eps: float, state: State, aim: Any, done: int, steps: int, low: Any, high: Any
+    model: Victim, ascent: Ascent, eps: Budget, state: State, aim: Any, done: int, steps: int, low: Any, high: Any
 ) -> Tensor:
     """One step in place, its evaluation, and the look at progress where it is due; the logits."""
     new = state.now + _sparse_step(state)
@@ -136,11 +136,12 @@ def _sparse_step(state: State) -> Tensor:
     return (sign * each[:, None]).reshape(state.now.shape)
 
 
-def _look(state: State, eps: float) -> None:
+def _look(state: State, eps: Budget) -> None:
     sparse = _changed(state.best, state.x0)
     fell = sparse / state.sparse < 0.95
     state.share = sparse / state.x0[0].numel() / SPARSER
-    state.step = torch.where(fell, torch.full_like(state.step, eps), state.step / SPARSER).clamp_min(LEAST_STEP * eps)
+    largest = torch.zeros_like(state.step) + eps
+    state.step = torch.where(fell, largest, state.step / SPARSER).clamp_min(LEAST_STEP * eps)
     state.sparse = sparse
     mask = per_row(fell, state.now)
     state.now = torch.where(mask, state.best, state.now)

@@ -66,6 +66,7 @@ class Square:
     kinds: ClassVar = ("image",)
     white_box: ClassVar = False
     streams: ClassVar = True
+    row_eps: ClassVar = True
     reference: ClassVar = Paper(
         "Square attack: a query-efficient black-box adversarial attack via random search",
         "Maksym Andriushchenko and Francesco Croce and Nicolas Flammarion and Matthias Hein",

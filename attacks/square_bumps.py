@@ -14,6 +14,7 @@ from torch import Tensor
 
 from testbed.perturb.attack import Found
 from testbed.perturb.execution import limits
+from testbed.perturb.geometry import Budget, budget_of
 from testbed.perturb.victim import Victim
 
 from .balls import into_l1_box
@@ -34,8 +35,8 @@ def search_bumps(attack: Square, model: Victim, x: Tensor, y: Tensor, rng: Any) 
     """The mass a window gets is what it and a second window had, plus its share of what is left of eps."""
     low, high = limits(attack.bounds, x, x.device)
     c, h, w = x.shape[1:]
-    search = Search.begin(model, x, y, _fit(_tiles(x, rng, attack.norm), x, attack, low, high))
-    clean = x[search.rows]
+    search = Search.begin(model, x, y, _fit(_tiles(x, rng, attack.norm), x, attack.eps, attack.norm, low, high))
+    clean, eps = x[search.rows], budget_of(attack.eps, search.rows)
     draws: Any = None
     for query in range(attack.queries - 1):
         if len(search.rows) == 0:
@@ -46,26 +47,26 @@ def search_bumps(attack: Square, model: Victim, x: Tensor, y: Tensor, rng: Any) 
         size = max(side(query, attack.p_init, h, w), 3)
         size = min(size + 1 - size % 2, min(h, w))
         before = search.now
-        moved = move(before - clean, draws[:, query % BLOCK], size, attack.eps, attack.norm)
-        search.now = _fit(moved, clean, attack, low, high)
+        moved = move(before - clean, draws[:, query % BLOCK], size, eps, attack.norm)
+        search.now = _fit(moved, clean, eps, attack.norm, low, high)
         loss, fooled = search.ask()
         worse = ~fooled & (loss <= search.loss)
         search.now[worse] = before[worse]
         search.loss = torch.maximum(search.loss, loss)
         for stay in search.thin(fooled, query + 2, attack):
-            clean, draws = clean[stay], draws[stay]
+            clean, draws, eps = clean[stay], draws[stay], budget_of(eps, stay)
     return search.end()
 
 
-def _fit(delta: Tensor, x: Tensor, attack: Square, low: Any, high: Any) -> Tensor:
+def _fit(delta: Tensor, x: Tensor, eps: Budget, norm: str, low: Any, high: Any) -> Tensor:
     """x + delta in ball and box: l2 scales delta to eps, then clips; l1 projects."""
-    if attack.norm == "l1":
-        return torch.clamp(x + into_l1_box(delta, x, attack.eps * (1 - CLEAR), low, high), low, high)
+    if norm == "l1":
+        return torch.clamp(x + into_l1_box(delta, x, eps * (1 - CLEAR), low, high), low, high)
     size = 1e-12 + torch.linalg.vector_norm(delta.flatten(1), dim=1)
-    return torch.clamp(x + delta * (attack.eps / size)[:, None, None, None], low, high)
+    return torch.clamp(x + delta * (eps / size)[:, None, None, None], low, high)
 
 
-def move(delta: Tensor, draws: Tensor, size: int, eps: float, norm: str) -> Tensor:
+def move(delta: Tensor, draws: Tensor, size: int, eps: Budget, norm: str) -> Tensor:
     """The perturbation `[m c h w]` with a signed bump in the first window and the second window emptied.
 
     draws   `[m 5 + c]` uniform: places of both windows, whether the bump lies on its side, a sign a channel

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from testbed.perturb.attack import Found
 from testbed.perturb.execution import limits
+from testbed.perturb.geometry import spread
 from testbed.perturb.victim import Victim
 
 from .ascent import OPTIMISM
@@ -89,7 +90,8 @@ class Search:
 def search_linf(attack: Square, model: Victim, x: Tensor, y: Tensor, rng: Any) -> Found:
     """Windows of x +- eps."""
     low, high = limits(attack.bounds, x, x.device)
-    above, below = torch.clamp(x + attack.eps, low, high), torch.clamp(x - attack.eps, low, high)
+    eps = spread(attack.eps, x)
+    above, below = torch.clamp(x + eps, low, high), torch.clamp(x - eps, low, high)
     c, h, w = x.shape[1:]
     signs = torch.from_numpy(rng.uniform((c, 1, w), name="stripes")).to(x.device) < 0.5
     search = Search.begin(model, x, y, torch.where(signs, above, below))

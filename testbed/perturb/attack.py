@@ -12,6 +12,8 @@ Rules
   back afterwards.
 - A plug-in class with `streams = True` takes the whole set and leaves the cutting to the victim; others are given
   slices of `batch` examples.
+- A security curve (`testbed.perturb.descent`) gives a plug-in class with `row_eps = True` its eps as a float32 tensor
+  `[n]`, a budget an example, and asks one with a method `stages()` stage by stage. Users give a number, as ever.
 """
 
 from __future__ import annotations

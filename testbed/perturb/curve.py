@@ -1,7 +1,7 @@
 """Security curves from one sweep, and the worst case over attacks.
 
-The sweep goes from the largest budget down; each smaller one takes up what the larger one found, see
-`testbed.perturb.warm` for what that means for the price and for the curve.
+The sweep goes from the largest budget down, each example at its own pace; see `testbed.perturb.descent` for what that
+means for the price and for the curve.
 """
 
 from __future__ import annotations
@@ -56,24 +56,14 @@ def sweep(
     *, ids: Any = None, seed: int = 0,
 ) -> Curve:  # fmt: skip
     """The curve of an attack; `at(eps)` is the attack with that budget."""
-    from testbed.perturb.warm import Larger, unbounded, warmed
+    from testbed.perturb.descent import descend
 
     rising = np.unique(np.asarray(epsilons, dtype=np.float64))
-    ids = np.arange(len(x)) if ids is None else np.asarray(ids)
-    order = np.argsort(ids, kind="stable")
-    fooled, distance = np.zeros((len(rising), len(x)), dtype=bool), np.full(len(x), np.inf)
-    gradients = queries = 0
-    larger: Larger | None = None
-    for level in range(len(rising) - 1, -1, -1):
-        attack = unbounded(at(float(rising[level])))
-        attack = attack if larger is None else warmed(attack, larger)
-        result = attack.run(model, x, y, ids=ids, seed=seed)
-        fooled[level] = result.success
-        reached = np.where(result.first_step == 0, 0.0, result.distance)
-        distance = np.minimum(distance, np.where(result.success, reached, np.inf))
-        gradients, queries = gradients + int(result.gradients.sum()), queries + int(result.queries.sum())
-        larger = Larger(ids[order], result.x[order], result.success[order])
-    return Curve(rising, fooled, distance, gradients, queries)
+    descent = descend([at(float(eps)) for eps in rising], model, x, y, ids=ids, seed=seed)
+    counts, level = descent.victim.counts, descent.level.cpu().numpy()
+    fooled = np.arange(len(rising))[:, None] > level
+    reach = descent.reach.cpu().numpy()
+    return Curve(rising, fooled, reach, round(float(counts.gradients.sum())), round(float(counts.queries.sum())))
 
 
 def worst_case(results: Sequence[AttackResult]) -> AttackResult:

@@ -15,15 +15,15 @@ from testbed import plugins, seeding
 from testbed.errors import DataError, PluginViolation, TestbedError
 from testbed.perturb import verify
 from testbed.perturb.attack import Attack, Found, seeded
-from testbed.perturb.geometry import length
+from testbed.perturb.geometry import length, per_row
 from testbed.perturb.ledger import AttackResult, columns
 from testbed.perturb.victim import Victim, device_of, frozen
 from testbed.types import FLAG_BAD_GRADIENT, FLAG_CLIPPED, FLAG_FAILED, FLAG_PROJECTED, FLAG_ZERO_GRADIENT
 
 
 @dataclass(frozen=True)
-class _Set:
-    """The checked set on the model's device."""
+class Checked:
+    """The checked set on the model's device; `home` is the device it came from."""
 
     x: Tensor
     y: Tensor
@@ -33,25 +33,28 @@ class _Set:
     clipped: Tensor
     logits: Tensor
     wrong: Tensor
+    home: Any
 
 
 def execute(attack: Attack, model: Any, x: Any, y: Any, *, ids: Any, seed: int) -> AttackResult:
     """See `Attack.run`."""
+    training = bool(getattr(model, "training", False))
+    with frozen(model), torch.no_grad():
+        data = prepare(attack, model, x, y, ids)
+        victim = Victim(model, ids=data.ids, labels=data.y, batch=attack.batch)
+        with verify.untouched(attack.plugin.ref, model, x=data.x, y=data.y):
+            found = _attack(attack, victim, data, seed)
+        return _judge(attack, model, data, found, victim, training, seed)
+
+
+def prepare(attack: Attack, model: Any, x: Any, y: Any, ids: Any) -> Checked:
+    """The set as `Attack.run` takes it, checked, with the model's clean logits."""
     x = torch.as_tensor(x)
     y = verify.labels(y, len(x))
     ids = np.arange(len(x)) if ids is None else np.asarray(ids, dtype=np.int64).reshape(-1)
     if len(ids) != len(x):
         raise DataError(f"attack: {len(x)} inputs but {len(ids)} ids")
-    home, training = x.device, bool(getattr(model, "training", False))
-    with frozen(model), torch.no_grad():
-        data = _prepare(attack, model, x, y, ids)
-        victim = Victim(model, ids=ids, labels=data.y, batch=attack.batch)
-        with verify.untouched(attack.plugin.ref, model, x=data.x, y=data.y):
-            found = _attack(attack, victim, data, seed)
-        return _judge(attack, model, data, found, victim, home, training, seed)
-
-
-def _prepare(attack: Attack, model: Any, x: Tensor, y: Tensor, ids: Any) -> _Set:
+    home = x.device
     labelled = attack.plugin.facts["objective"] != "detector"
     device = device_of(model)
     low, high = limits(attack.bounds, x, device)
@@ -59,12 +62,12 @@ def _prepare(attack: Attack, model: Any, x: Tensor, y: Tensor, ids: Any) -> _Set
     y = y.to(device)
     if len(x) == 0:
         nothing = torch.zeros(0, dtype=torch.bool, device=device)
-        return _Set(x, y, ids, low, high, clipped, torch.zeros(0, 2, device=device), nothing)
+        return Checked(x, y, ids, low, high, clipped, torch.zeros(0, 2, device=device), nothing, home)
     logits = verify.logits_of(Victim(model, batch=attack.batch)(x), y, labelled=labelled)
     wrong = (
         logits.argmax(1) != y if attack.plugin.facts["objective"] == "label" else torch.zeros_like(y, dtype=torch.bool)
     )
-    return _Set(x, y, ids, low, high, clipped, logits, wrong)
+    return Checked(x, y, ids, low, high, clipped, logits, wrong, home)
 
 
 def limits(bounds: Any, x: Tensor, device: Any = None) -> tuple[Any, Any]:
@@ -83,7 +86,7 @@ def limits(bounds: Any, x: Tensor, device: Any = None) -> tuple[Any, Any]:
     return columns_[:, 0].reshape(shape), columns_[:, 1].reshape(shape)
 
 
-def _attack(attack: Attack, victim: Victim, data: _Set, seed: int) -> Found:
+def _attack(attack: Attack, victim: Victim, data: Checked, seed: int) -> Found:
     """The plug-in on every example that is not wrong already, slice by slice."""
     whole = Found(data.x.clone(), data.wrong.long() - 1, torch.zeros_like(data.wrong), {})
     rows = torch.nonzero(~data.wrong).flatten()
@@ -93,24 +96,32 @@ def _attack(attack: Attack, victim: Victim, data: _Set, seed: int) -> Found:
     size = len(rows) if getattr(target, "streams", False) else attack.batch
     info: dict[str, list[Any]] = {}
     for at in torch.split(rows, size):
-        part = _call(
-            attack, target, victim.take(at), data.x[at].clone(), data.y[at].clone(), data.ids[at.cpu().numpy()], seed
-        )
-        checked = verify.output(attack.plugin.ref, part.x, data.x[at], data.low, data.high)
-        failed = torch.zeros_like(data.wrong[at]) if part.failed is None else torch.as_tensor(part.failed).to(at.device)
-        checked[:, list(attack.fixed)] = data.x[at][:, list(attack.fixed)]
-        whole.x[at] = torch.where(failed.reshape(-1, *(1,) * (checked.dim() - 1)), data.x[at], checked)
-        whole.failed[at] = failed
-        seen = victim.counts.first_wrong[at]
-        steps = (
-            torch.where(seen > 0, seen, victim.counts.queries[at])
-            if part.first_step is None
-            else torch.as_tensor(part.first_step).to(at.device)
-        )
-        whole.first_step[at] = steps.long()
+        part = ask(attack, target, victim.take(at), data, at, seed)
+        whole.x[at], whole.first_step[at], whole.failed[at] = part.x, part.first_step, part.failed
         for key, value in part.info.items():
             info.setdefault(key, []).append((_spread(value, at, len(data.x)), len(at)))
     return Found(whole.x, whole.first_step, whole.failed, {key: _merge(values) for key, values in info.items()})
+
+
+def ask(attack: Attack, target: Callable[..., Any], victim: Victim, data: Checked, rows: Tensor, seed: int) -> Found:
+    """What the plug-in, built as `target`, finds for these rows of the set, with its images checked.
+
+    victim   of these rows; where the plug-in does not say which evaluation first fooled an example, its counts do
+    """
+    ids, clean = data.ids[rows.cpu().numpy()], data.x[rows]
+    part = _call(attack, target, victim, clean.clone(), data.y[rows].clone(), ids, seed)
+    checked = verify.output(attack.plugin.ref, part.x, clean, data.low, data.high)
+    failed = torch.zeros_like(data.wrong[rows]) if part.failed is None else torch.as_tensor(part.failed).to(rows.device)
+    checked[:, list(attack.fixed)] = clean[:, list(attack.fixed)]
+    x = torch.where(per_row(failed, checked), clean, checked)
+    where = victim.positions(torch.arange(len(rows), device=rows.device))
+    seen = victim.counts.first_wrong[where]
+    steps = (
+        torch.where(seen > 0, seen, victim.counts.queries[where])
+        if part.first_step is None
+        else torch.as_tensor(part.first_step).to(rows.device)
+    )
+    return Found(x, steps.long(), failed, part.info)
 
 
 def _spread(value: Any, at: Tensor, n: int) -> Any:
@@ -169,7 +180,7 @@ def _where(error: BaseException) -> str:
 
 
 def _judge(
-    attack: Attack, model: Any, data: _Set, found: Found, victim: Victim, home: Any, training: bool, seed: int
+    attack: Attack, model: Any, data: Checked, found: Found, victim: Victim, training: bool, seed: int
 ) -> AttackResult:
     """Verify the images, score them with a forward pass of our own and write the ledger."""
     projected = torch.zeros_like(data.wrong)
@@ -208,7 +219,7 @@ def _judge(
         flags=sum(mask.int() * bit for mask, bit in marks),
     )
     audit = {**found.info, **_by_products(attack, model, data, counts, training, seed)}
-    return AttackResult(x=x_adv.to(home), audit=audit, **table)
+    return AttackResult(x=x_adv.to(data.home), audit=audit, **table)
 
 
 def _margin_and_loss(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -219,7 +230,7 @@ def _margin_and_loss(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return own - others, torch.logsumexp(wide, 1) - own
 
 
-def _by_products(attack: Attack, model: Any, data: _Set, counts: Any, training: bool, seed: int) -> dict[str, Any]:
+def _by_products(attack: Attack, model: Any, data: Checked, counts: Any, training: bool, seed: int) -> dict[str, Any]:
     """Numbers of the basic audit. They cost two forward passes: random noise of the same size, and a repeat."""
     if len(data.x) == 0:
         return {}
@@ -242,7 +253,7 @@ def _by_products(attack: Attack, model: Any, data: _Set, counts: Any, training: 
     return out
 
 
-def _noise_success(attack: Attack, model: Any, data: _Set, seed: int) -> float:
+def _noise_success(attack: Attack, model: Any, data: Checked, seed: int) -> float:
     """Share of the rightly classified examples that one random perturbation of size eps fools."""
     from testbed.perturb.geometry import confine, per_row, random_direction
 

@@ -1,7 +1,8 @@
 """Norms, balls and directions: what every attack shares, batched over examples.
 
 All functions take tensors `[n ...]` with one example a row and work on each row alone. Norm names are "linf", "l2",
-"l1" and "l0"; l0 counts changed values (a grey pixel is one value, an RGB pixel three).
+"l1" and "l0"; l0 counts changed values (a grey pixel is one value, an RGB pixel three). A budget eps is one number for
+all rows, or a float32 tensor `[n]` with one a row.
 """
 
 from __future__ import annotations
@@ -16,9 +17,23 @@ from torch import Tensor
 TOLERANCE = 1e-6
 
 
+#: One number for all rows, or float32 `[n]`.
+Budget = float | Tensor
+
+
 def per_row(values: Tensor, like: Tensor) -> Tensor:
     """Values `[n]` shaped to broadcast over rows of `like` `[n ...]`."""
     return values.reshape(-1, *(1,) * (like.dim() - 1))
+
+
+def spread(eps: Budget, like: Tensor) -> Any:
+    """A budget as it is used in arithmetic with `like` `[n ...]`: a number as it is, one a row as by `per_row`."""
+    return per_row(eps, like) if isinstance(eps, Tensor) else eps
+
+
+def budget_of(eps: Budget, rows: Tensor) -> Budget:
+    """The budget of some rows."""
+    return eps[rows] if isinstance(eps, Tensor) else eps
 
 
 def length(delta: Tensor, norm: str) -> Tensor:
@@ -38,7 +53,7 @@ def length(delta: Tensor, norm: str) -> Tensor:
     return size
 
 
-def inside(distance: Tensor, eps: float, norm: str, features: int) -> Tensor:
+def inside(distance: Tensor, eps: Budget, norm: str, features: int) -> Tensor:
     """Which distances are within eps, up to TOLERANCE and float32 rounding.
 
     Storing x + delta rounds each value by up to 2^-25 for x in [0, 1], which adds up over the features of an l1 or l2
@@ -48,42 +63,49 @@ def inside(distance: Tensor, eps: float, norm: str, features: int) -> Tensor:
     return distance <= eps * (1 + TOLERANCE) + TOLERANCE + rounding
 
 
-def project(delta: Tensor, norm: str, eps: float) -> Tensor:
+def project(delta: Tensor, norm: str, eps: Budget) -> Tensor:
     """The nearest point of the ball of radius eps to each row (l0: keeps the eps largest values).
 
     >>> project(torch.tensor([[3.0, 4.0]]), "l2", 1.0).tolist()
     [[0.6000000238418579, 0.800000011920929]]
     >>> project(torch.tensor([[3.0, 1.0]]), "l1", 1.0).tolist()
     [[1.0, 0.0]]
+    >>> project(torch.tensor([[3.0, -4.0], [3.0, -4.0]]), "linf", torch.tensor([1.0, 3.5])).tolist()
+    [[1.0, -1.0], [3.0, -3.5]]
     """
     if norm == "linf":
-        return delta.clamp(-eps, eps)
+        return delta.clamp(-spread(eps, delta), spread(eps, delta))
     flat = delta.flatten(1)
     if norm == "l2":
         size = torch.linalg.vector_norm(flat, dim=1).clamp_min(1e-30)
         return delta * per_row((eps / size).clamp_max(1.0), delta)
     if norm == "l1":
         return _project_l1(flat, eps).reshape(delta.shape)
-    keep = flat.abs().topk(min(int(eps), flat.shape[1]), dim=1).indices
-    return torch.zeros_like(flat).scatter(1, keep, flat.gather(1, keep)).reshape(delta.shape)
+    most = int(eps.max()) if isinstance(eps, Tensor) else int(eps)
+    keep = flat.abs().topk(min(most, flat.shape[1]), dim=1).indices
+    values = flat.gather(1, keep)
+    if isinstance(eps, Tensor):
+        values = values * (torch.arange(values.shape[1], device=flat.device) < eps.floor()[:, None])
+    return torch.zeros_like(flat).scatter(1, keep, values).reshape(delta.shape)
 
 
-def _project_l1(flat: Tensor, eps: float) -> Tensor:
+def _project_l1(flat: Tensor, eps: Budget) -> Tensor:
     """Euclidean projection on the l1 ball by soft threshold (Duchi et al. 2008, figure 1)."""
-    size = flat.abs()
+    size, radius = flat.abs(), spread(eps, flat)
     order = size.sort(dim=1, descending=True).values
-    over = order.cumsum(1) - eps
+    over = order.cumsum(1) - radius
     rank = torch.arange(1, flat.shape[1] + 1, device=flat.device, dtype=flat.dtype)
     last = (order * rank > over).sum(1, keepdim=True).clamp_min(1)
     threshold = (over.gather(1, last - 1) / last).clamp_min(0.0)
-    outside = size.sum(1, keepdim=True) > eps
+    outside = size.sum(1, keepdim=True) > radius
     return torch.where(outside, flat.sign() * (size - threshold).clamp_min(0.0), flat)
 
 
-def confine(x_adv: Tensor, x: Tensor, norm: str, eps: float, low: Any, high: Any) -> Tensor:
+def confine(x_adv: Tensor, x: Tensor, norm: str, eps: Budget, low: Any, high: Any) -> Tensor:
     """`x_adv` moved into the ball round `x`, then into the box; a box that holds x only shrinks delta."""
     if norm == "linf":
-        return torch.clamp(torch.minimum(torch.maximum(x_adv, x - eps), x + eps), low, high)
+        radius = spread(eps, x)
+        return torch.clamp(torch.minimum(torch.maximum(x_adv, x - radius), x + radius), low, high)
     return torch.clamp(x + project(x_adv - x, norm, eps), low, high)
 
 

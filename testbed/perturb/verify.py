@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from testbed.errors import DataError, PluginViolation
-from testbed.perturb.geometry import TOLERANCE, confine, inside, length
+from testbed.perturb.geometry import TOLERANCE, Budget, budget_of, confine, inside, length
 
 #: Inputs this far outside their bounds are clipped with a note (decoding and resizing leave 2e-7); more is an error.
 SLACK = 1e-5
@@ -100,7 +100,7 @@ def output(name: str, x_adv: Any, x: Tensor, low: Any, high: Any) -> Tensor:
 
 
 def budget(
-    name: str, x_adv: Tensor, x: Tensor, norm: str, eps: float, low: Any, high: Any, *, minimal: bool
+    name: str, x_adv: Tensor, x: Tensor, norm: str, eps: Budget, low: Any, high: Any, *, minimal: bool
 ) -> tuple[Tensor, Tensor]:
     """Images inside the ball and bool `[n]`: which a minimal attack had outside and were moved onto it."""
     distance = length(x_adv - x, norm)
@@ -108,12 +108,13 @@ def budget(
     if not bool(outside.any()):
         return x_adv, outside
     if not minimal:
+        worst = (distance - eps).argmax()
         raise PluginViolation(
-            f"attack {name!r} left the {norm} ball of {eps:.6g} in {int(outside.sum())} of {len(x)} examples: "
-            f"largest distance {distance.max().item():.6g} (tolerance {TOLERANCE:g})"
+            f"attack {name!r} left the {norm} ball of {float(budget_of(eps, worst)):.6g} in {int(outside.sum())} of "
+            f"{len(x)} examples: largest distance {distance[worst].item():.6g} (tolerance {TOLERANCE:g})"
         )
     moved = x_adv.clone()
-    moved[outside] = confine(x_adv[outside], x[outside], norm, eps, low, high)
+    moved[outside] = confine(x_adv[outside], x[outside], norm, budget_of(eps, outside), low, high)
     return moved, outside
 
 

@@ -1,4 +1,7 @@
-"""An attack at one budget that takes up its own result at a larger one: what makes a security curve cheap.
+"""An attack at one budget that takes up its own result at a larger one: how jobs of a grid share a security curve.
+
+A curve in one process goes down all its budgets together (`testbed.perturb.descent`); this is one step of that, for
+jobs that hold a budget each.
 
 An example that stood at the larger budget stands here too, unless the larger image, brought into the smaller ball,
 fools by itself; it is not attacked again. An example that was fooled is fooled here where that image lies in the
@@ -76,13 +79,6 @@ def only(attack: Attack, ids: Array) -> Attack:
     """`attack`, which leaves every example as it is whose id is not among `ids`."""
     known = {f.name: getattr(attack.plugin, f.name) for f in fields(Plugin)}
     return replace(attack, plugin=_Only(**known, ids=ids))
-
-
-def unbounded(attack: Attack) -> Attack:
-    """The attack without a budget where it minimises the distance: it then does not stop at the first image inside."""
-    if not attack.plugin.facts["minimal"] or attack.params.get("eps") is None:
-        return attack
-    return replace(attack, params={**attack.params, "eps": None})
 
 
 @dataclass(frozen=True)

@@ -81,3 +81,27 @@ def test_the_first_wrong_query_is_noted() -> None:
     for values in ([1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0]):
         victim(torch.tensor(values)[:, None])
     assert victim.counts.first_wrong.tolist() == [2, 3]
+
+
+def test_batches_are_filled_up_without_being_counted() -> None:
+    seen: list[int] = []
+    layer = linear([[1.0, 2.0], [0.5, -1.0]])
+    layer.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+    victim = Victim(layer, ids=list(range(33)))
+    x = torch.arange(66.0).reshape(33, 2)
+    gradient, loss, logits = victim.gradient(x, lambda z, at: z[:, 0] ** 2)
+    assert seen == [34] and len(gradient) == len(loss) == len(logits) == 33
+    torch.testing.assert_close(logits, x @ layer.weight.T)
+    torch.testing.assert_close(gradient, 2 * (x[:, :1] + 2 * x[:, 1:]) * layer.weight[0])
+    assert victim.counts.queries.tolist() == victim.counts.gradients.tolist() == [1.0] * 33
+
+
+def test_a_black_box_is_asked_for_no_more_than_it_is_asked() -> None:
+    seen: list[int] = []
+
+    def box(x: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        return x
+
+    Victim(box, ids=list(range(33)))(torch.zeros(33, 2))
+    assert seen == [33]

@@ -1,0 +1,150 @@
+"""The budgets of a security curve in one go: every example goes down from the largest until the attack fails on it.
+
+    level = the largest budget
+    attack at level -> fails: the example stands here and at every smaller budget
+                    -> fools: level = the next smaller one; while the image, brought into that ball, fools there too,
+                       one further down; then the attack again, from its own start
+
+So a curve is monotone per example, and an example costs one attack that fails, at the largest budget at which it
+stands, and those that succeed above. Draws do not depend on the budget: each attack is the run it would be alone, and
+the curve differs from separate runs only where an attack fails at a budget and would have succeeded at a smaller one.
+
+Examples go down each at its own pace, and are attacked together whatever their budgets are: a plug-in class with
+`row_eps = True` takes a budget a row. An attack of several stages is asked a stage at a time, the earliest that anyone
+waits for first, so that nobody enters the dear last stage before all who will need it are there. Other attacks are
+asked a budget at a time. One that minimises the distance is run once, without a budget: a smaller one only asks whether
+what was found lies inside, or fools when it is brought there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from testbed.errors import UsageError
+from testbed.perturb import verify
+from testbed.perturb.attack import Attack
+from testbed.perturb.execution import Checked, ask, prepare
+from testbed.perturb.geometry import confine, length
+from testbed.perturb.victim import Victim, frozen
+
+
+class Descent:
+    """n examples on their way down b budgets; `run()` takes them all the way.
+
+    attacks   the attack at each budget, rising
+    level     int64 `[n]`, where each example is attacked, and in the end the largest budget at which it stands; -1
+              where it is fooled at all of them
+    reach     float64 `[n]`, the smallest distance of an image that fools: 0 wrong before, infinite never
+    victim    counts what each example cost at each budget, `[b n]` flat
+    """
+
+    def __init__(self, attacks: Sequence[Attack], model: Any, data: Checked, seed: int) -> None:
+        n, b, device = len(data.x), len(attacks), data.x.device
+        self.attacks, self.data, self.seed, self.norm = attacks, data, seed, str(attacks[0].norm)
+        self.radii = torch.tensor([float(one.eps or 0.0) for one in attacks], device=device)
+        self.once = attacks[0].params.get("eps", 0.0) is None
+        targets = [one.plugin.build(**one.params) for one in attacks]
+        self.together = bool(getattr(targets[0], "row_eps", False)) and not self.once and _differ_in_eps_only(attacks)
+        self.streams, self.stages = bool(getattr(targets[0], "streams", False)), len(_parts(targets[0]))
+        self.victim = Victim(model, ids=np.arange(b * n), labels=data.y.repeat(b), batch=attacks[0].batch)
+        self.judge = Victim(model, batch=attacks[0].batch)
+        self.level = torch.full((n,), b - 1, device=device).where(~data.wrong, -1)
+        self.stage = torch.zeros(n, dtype=torch.long, device=device)
+        self.reach = torch.full((n,), float("inf"), dtype=torch.float64, device=device).where(~data.wrong, 0.0)
+        self._settle(torch.nonzero(~data.wrong).flatten())
+
+    def run(self) -> None:
+        """Until nobody is left to attack."""
+        while len(rows := torch.nonzero((self.level >= 0) & (self.stage < self.stages)).flatten()):
+            stage = int(self.stage[rows].min())
+            rows = rows[self.stage[rows] == stage]
+            if not self.together:
+                rows = rows[self.level[rows] == self.level[rows].max()]
+            for part in torch.split(rows, len(rows) if self.streams else self.victim.batch):
+                self._attack(part, stage)
+
+    def _places(self, rows: Tensor) -> Tensor:
+        """Where the victim counts what these rows cost at the budget they are at."""
+        return self.level[rows] * len(self.data.x) + rows
+
+    def _attack(self, rows: Tensor, stage: int) -> None:
+        """One stage on rows that wait for it, each at its level."""
+        attack, data, eps = self.attacks[int(self.level[rows].max())], self.data, self.radii[self.level[rows]]
+        target = attack.plugin.build(**{**attack.params, **({"eps": eps} if self.together else {})})
+        part = _parts(target)[stage]
+        found = ask(attack, part, self.victim.take(self._places(rows)), data, rows, self.seed)
+        minimal = bool(getattr(part, "minimal", attack.plugin.facts["minimal"]))
+        near, _ = verify.budget(
+            attack.plugin.ref, found.x, data.x[rows], self.norm, eps, data.low, data.high, minimal=minimal
+        )
+        fooled = self.judge(near).argmax(1) != data.y[rows]
+        self.stage[rows[~fooled]] += 1
+        self._fall(rows[fooled], near[fooled])
+
+    def _fall(self, rows: Tensor, images: Tensor) -> None:
+        """These images fool these rows at their level: down, for as long as they fool in the smaller ball."""
+        data = self.data
+        while len(rows):
+            self.reach[rows] = torch.minimum(self.reach[rows], length(images - data.x[rows], self.norm))
+            self.level[rows] -= 1
+            self.stage[rows] = 0
+            below = self.level[rows] >= 0
+            rows, images = rows[below], images[below]
+            eps = self.radii[self.level[rows]]
+            near = confine(images, data.x[rows], self.norm, eps, data.low, data.high)
+            fools = (near == images).flatten(1).all(1)
+            asked = torch.nonzero(~fools).flatten()
+            if len(asked):
+                logits = self.victim.take(self._places(rows[asked]))(near[asked])
+                fools[asked] = logits.argmax(1) != data.y[rows[asked]]
+            self._settle(rows[~fools])
+            rows, images = rows[fools], near[fools]
+
+    def _settle(self, rows: Tensor) -> None:
+        """Rows that have come to a level stay there where the ball is a point or the attack is not run twice."""
+        done = self.radii[self.level[rows]] == 0
+        if self.once:
+            done |= self.level[rows] < len(self.attacks) - 1
+        self.stage[rows[done]] = self.stages
+
+
+def descend(attacks: Sequence[Attack], model: Any, x: Any, y: Any, *, ids: Any, seed: int) -> Descent:
+    """The whole descent of one set; arguments as `Attack.run`, `attacks` rising in eps."""
+    plugin = attacks[0].plugin
+    if plugin.facts["objective"] != "label":
+        raise UsageError(
+            f"attack {plugin.ref!r} moves the {plugin.facts['objective']}; a curve of robust accuracy takes an attack "
+            "on labels"
+        )
+    attacks = [unbounded(one) for one in attacks]
+    with frozen(model), torch.no_grad():
+        data = prepare(attacks[0], model, x, y, ids)
+        with verify.untouched(plugin.ref, model, x=data.x, y=data.y):
+            descent = Descent(attacks, model, data, seed)
+            descent.run()
+    return descent
+
+
+def unbounded(attack: Attack) -> Attack:
+    """The attack without a budget where it minimises the distance: it then does not stop at the first image inside."""
+    if not attack.plugin.facts["minimal"] or attack.params.get("eps") is None:
+        return attack
+    return replace(attack, params={**attack.params, "eps": None})
+
+
+def _parts(target: Any) -> list[Callable[..., Any]]:
+    """The attacks to run one after the other."""
+    return [part for _, part in target.stages()] if hasattr(target, "stages") else [target]
+
+
+def _differ_in_eps_only(attacks: Sequence[Attack]) -> bool:
+    """Whether one attack with another budget is the other attack."""
+    plain = [replace(one, eps=None, params={**one.params, "eps": None}) for one in attacks]
+    own = all(one.params.get("eps") == one.eps for one in attacks)
+    return own and all(one == plain[0] for one in plain)
