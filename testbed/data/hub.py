@@ -79,9 +79,9 @@ class HubDataset:
             builder = None if commit is None else hub_cache.prepared(self.path, self.config, commit)
             if builder is None:
                 builder = datasets.load_dataset_builder(self.path, self.config, revision=commit)
+                if commit is not None and hub_cache.is_substitute(builder, commit):
+                    raise EnvironmentProblem(hub_cache.absent(self.path, commit))
                 builder.download_and_prepare()
-            if commit not in (None, builder.hash):
-                raise EnvironmentProblem(hub_cache.absent(self.path, commit))
             return builder.as_dataset(split=self.split)
         except (datasets.exceptions.DatasetsError, *hub_cache.unreachable()) as error:
             reason = hub_cache.first_line(error.__cause__ or error)

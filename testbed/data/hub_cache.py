@@ -42,7 +42,7 @@ def commit_of(path: str, revision: str | None) -> str:
         if note.is_file():
             return note.read_text().strip()
         raise EnvironmentProblem(
-            f"data set {path!r}: the hub cannot be reached ({first_line(error)}) and the cache {note.parents[2]} "
+            f"data set {path!r}: the hub cannot be reached ({first_line(error)}) and the cache {_hub()} "
             f"does not know the revision {revision!r}; connect once, or set HF_HOME to a cache that holds it"
         ) from None
     _write(note, found)
@@ -60,6 +60,13 @@ def prepared(path: str, config: str | None, commit: str) -> Any | None:
         name, version = folder.parts[-3:-1]
         return Cache(dataset_name=path.split("/")[-1], repo_id=path, config_name=name, version=version, hash=commit)
     return None
+
+
+def is_substitute(builder: Any, commit: str) -> bool:
+    """Whether `datasets`, the hub being away, offers the newest data in its cache, of whatever commit and config."""
+    from datasets.packaged_modules.cache.cache import Cache
+
+    return isinstance(builder, Cache) or builder.hash != commit
 
 
 def absent(path: str, commit: str) -> str:
@@ -91,10 +98,14 @@ def _data(path: str) -> Path:
     return Path(config.HF_DATASETS_CACHE).expanduser() / "___".join([*space, camelcase_to_snakecase(name)])
 
 
-def _note(path: str, revision: str) -> Path:
+def _hub() -> Path:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    return Path(HF_HUB_CACHE) / f"datasets--{path.replace('/', '--')}" / "refs" / revision
+    return Path(HF_HUB_CACHE)
+
+
+def _note(path: str, revision: str) -> Path:
+    return _hub() / f"datasets--{path.replace('/', '--')}" / "refs" / revision
 
 
 def _write(note: Path, commit: str) -> None:

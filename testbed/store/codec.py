@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import mmap
 from collections.abc import Mapping
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,9 @@ _DTYPES: Final[Mapping[str, str]] = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8",
     "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8",
 }  # fmt: skip
+
+#: Open files that a process allows itself.
+_FILES: Final = 2**16
 
 
 def tensors_to_bytes(arrays: Mapping[str, Array]) -> bytes:
@@ -57,8 +61,20 @@ def _array(buffer: bytearray | mmap.mmap, start: int, info: Mapping[str, Any]) -
 
 def tensors_from_file(path: Path) -> dict[str, Array]:
     """Arrays over a private memory map of a safetensors file."""
+    _allow_many_files()
     with path.open("rb") as file:
         return tensors_from_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+
+
+@cache
+def _allow_many_files() -> None:
+    """Raise the limit of open files: a map keeps its file open, and a large set has many shards."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def table_to_bytes(table: Any) -> memoryview:

@@ -13,6 +13,13 @@ import pytest
 COLOURS = np.random.default_rng(0).integers(0, 256, (2, 24, 8, 8, 3), dtype=np.uint8)
 LABELS = np.arange(24) % 3
 
+CONFIGS = b"""---
+configs:
+- {config_name: a, data_files: a.parquet, default: true}
+- {config_name: b, data_files: b.parquet}
+---
+"""
+
 PHASE = """
 import json, sys
 from testbed.data.base import fingerprint
@@ -83,6 +90,9 @@ def libraries(hub_server, tmp_path_factory):
     hub.repo("datasets", "lab/renamed").commit(files(COLOURS[0], image="img", label="fine"))
     hub.repo("datasets", "lab/words").commit({"train.parquet": parquet(COLOURS[0][:2], ["red", "blue"])})
     hub.repo("datasets", "lab/damaged").commit({"train.parquet": b"PAR1 no more"})
+    hub.repo("datasets", "lab/configs").commit(
+        {"README.md": CONFIGS, "a.parquet": parquet(COLOURS[0]), "b.parquet": parquet(COLOURS[1])}
+    )
     with hub_server.serving(hub) as server:
         yield Phases(hub, server, hub_server.Libraries(hub, tmp_path_factory.mktemp("hf")))
 
@@ -91,6 +101,7 @@ CASES = {
     "main": {},
     "v2": {"revision": "v2"},
     "part": {"split": "train[:50%]"},
+    "config": {"path": "lab/configs", "config": "b"},
     "mapped": {"path": "lab/renamed", "image": "img", "label": "fine"},
     "no column": {"path": "lab/renamed", "image": "img"},
     "no revision": {"revision": "v3"},
@@ -158,6 +169,14 @@ def test_a_known_commit_that_is_not_cached_is_not_replaced_by_another(online, li
 
     assert f"does not hold what is asked of commit {'0' * 40}; connect once" in found["commit"]
     assert found["config"].startswith("UsageError: data set 'lab/colours': Couldn't find cache for lab/colours for con")
+
+
+def test_a_config_that_is_not_cached_is_not_replaced_by_another(online, libraries):
+    cases = {"b": CASES["config"], "default": {"path": "lab/configs"}}
+    found = libraries.phase(cases, offline=True)
+
+    assert found["b"] == online["config"] and online["config"]["sum"] == int(COLOURS[1].sum())
+    assert "; it holds the configs b: say one with `config`" in found["default"]
 
 
 def test_a_branch_that_moves_on_is_another_set(online, libraries):

@@ -8,6 +8,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -352,3 +353,20 @@ def test_importing_the_store_imports_no_heavy_package() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "set()"
+
+
+def test_a_set_may_have_more_shards_than_the_usual_limit_of_open_files(tmp_path, run_python):
+    from safetensors.numpy import save_file
+
+    for number in range(100):
+        save_file({"x": np.full(3, number)}, tmp_path / f"{number}.safetensors")
+    code = f"""
+        import pathlib, resource
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+        from testbed.store.codec import tensors_from_file
+        maps = [tensors_from_file(pathlib.Path({str(tmp_path)!r}) / f"{{n}}.safetensors")["x"] for n in range(100)]
+        print(sum(int(x[0]) for x in maps))
+    """
+    ended = run_python(textwrap.dedent(code))
+    assert ended.stdout == "4950\n", ended.stderr
