@@ -272,7 +272,7 @@ def ready(library: str, name: str) -> Iterator[None]:
     except (OSError, ValueError) as error:
         raise DataError(
             f"model '{library}:{name}' cannot be had: {_first(error)}. With no network, put the weights into the "
-            "library's cache first, or give a `weights` file and `pretrained: false`"
+            "library's cache first, or name a file of them with `weights`"
         ) from None
 
 
