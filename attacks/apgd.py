@@ -58,6 +58,11 @@ class APGD:
     row_eps: ClassVar = True
     reference: ClassVar = PAPER
 
+    @property
+    def fresh_draws(self) -> int:
+        """Forward passes whose mean prediction decides whether an example is fooled."""
+        return self.judge
+
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
         from .ascent import Ascent, Standing

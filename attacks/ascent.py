@@ -16,7 +16,7 @@ from testbed.perturb.victim import Victim
 
 from .balls import project_in_place, start, step_along
 from .losses import Rows
-from .sampling import gradient_of, mean_logits
+from .sampling import confirmed, gradient_of
 
 #: A run is hopeless where even this many times its recent pace would not take it to success in the steps left.
 OPTIMISM = 2.0
@@ -212,8 +212,4 @@ def _drop_fooled(
 
 def fooled_now(model: Victim, ascent: Ascent, standing: Standing, rows: Tensor, now: Tensor, logits: Tensor) -> Tensor:
     """Which rows are fooled; where `judge` asks for fresh draws, those that seem so must be fooled by them too."""
-    fooled = logits.argmax(1) != standing.y[rows]
-    if ascent.judge > 1 and bool(fooled.any()):
-        at = torch.nonzero(fooled).flatten()
-        fooled[at] = mean_logits(model, now[at], rows[at], ascent.judge).argmax(1) != standing.y[rows[at]]
-    return fooled
+    return confirmed(model, now, rows, logits, lambda predicted, at: predicted != standing.y[at], ascent.judge)

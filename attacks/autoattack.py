@@ -61,6 +61,11 @@ class AutoAttack:
     row_eps: ClassVar = True
     reference: ClassVar = PAPER
 
+    @property
+    def fresh_draws(self) -> int:
+        """Forward passes whose mean prediction decides whether an example is fooled."""
+        return self.judge if self.cascade == "rand" else 1
+
     def stages(self) -> Iterator[tuple[str, Any]]:
         """Name and attack of each stage, in order."""
         ball = {"eps": self.eps, "norm": self.norm, "bounds": self.bounds}
@@ -85,8 +90,7 @@ class AutoAttack:
         """x `[n c h w]` -> the attacked x; see `testbed.perturb.attack`."""
         from .cascade import run
 
-        judge = self.judge if self.cascade == "rand" else 1
-        return run(self.stages(), model, x, y, rng, inside=(self.eps, self.norm), judge=judge)
+        return run(self.stages(), model, x, y, rng, inside=(self.eps, self.norm), judge=self.fresh_draws)
 
 
 @dataclass(frozen=True)

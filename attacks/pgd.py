@@ -10,7 +10,8 @@ An example leaves at its first fooled iterate, also between restarts; one that s
 `target` sends each example to a class (Kurakin et al. 2017): the runner-up by clean logits, the least likely class, or
 one by lot; it then leaves where it is given that class, and `targets_reached` in the audit counts them. Success in the
 ledger stays what it always is, any misclassification. `eot` averages each evaluation over that many draws of a model
-that draws random numbers (Athalye et al. 2018).
+that draws random numbers (Athalye et al. 2018); an example is then fooled where the mean prediction of as many fresh
+draws is wrong.
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ class FGSM:
         "1412.6572",
     )
 
+    @property
+    def fresh_draws(self) -> int:
+        """Forward passes whose mean prediction decides whether an example is fooled."""
+        return self.eot
+
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
         one = PGD(self.eps, self.norm, 1, self.eps, 1, self.random_start, self.loss, self.target, self.eot, self.bounds)
@@ -82,6 +88,11 @@ class BIM:
         "ICLR workshop",
         "1607.02533",
     )
+
+    @property
+    def fresh_draws(self) -> int:
+        """Forward passes whose mean prediction decides whether an example is fooled."""
+        return self.eot
 
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
@@ -130,6 +141,11 @@ class PGD:
                 f"steps, restarts and eot must be at least 1, got {self.steps}, {self.restarts}, {self.eot}"
             )
 
+    @property
+    def fresh_draws(self) -> int:
+        """Forward passes whose mean prediction decides whether an example is fooled."""
+        return self.eot
+
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
         import torch
@@ -151,7 +167,7 @@ class PGD:
         from testbed.perturb.geometry import Budget, budget_of, confine, random_direction, spread, steepest
 
         from .losses import towards, towards_class
-        from .sampling import gradient_of, logits_of
+        from .sampling import confirmed, gradient_of, logits_of
 
         low, high = limits(self.bounds, x, x.device)
         size: Budget = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
@@ -171,7 +187,8 @@ class PGD:
             else:
                 logits = logits_of(model, now, rows, self.eot)
                 loss = rise(logits, slice(None))
-            stand = tracker.see(rows, now, logits, loss)
+            fooled = confirmed(model, now, rows, logits, tracker.fooled, self.eot)
+            stand = tracker.see(rows, now, logits, loss, fooled)
             marks.append((step, rows[stand], loss[stand]))
             if not bool(stand.all()):
                 rows, now, gradient = rows[stand], now[stand], gradient[stand]

@@ -1,6 +1,9 @@
-"""Gradients of models that draw random numbers: expectation over transformation (Athalye et al. 2018)."""
+"""Models that draw random numbers: expectation over transformation (Athalye et al. 2018), verdicts on fresh draws."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -21,7 +24,23 @@ def mean_logits(model: Victim, x: Tensor, rows: Tensor, draws: int) -> Tensor:
     """The logits that decide: of one forward pass, or the log of the mean softmax of several fresh draws."""
     if draws == 1:
         return model(x, rows=rows)
-    return torch.stack([model(x, rows=rows).softmax(1) for _ in range(draws)]).mean(0).log()
+    return torch.stack([model(x, rows=rows).log_softmax(1) for _ in range(draws)]).logsumexp(0) - math.log(draws)
+
+
+def confirmed(
+    model: Victim, x: Tensor, rows: Tensor, logits: Tensor, fooled: Callable[[Tensor, Tensor], Tensor], draws: int
+) -> Tensor:
+    """Which of the rows are fooled by these logits, and where draws > 1 by the mean of fresh draws as well.
+
+    Over many steps the draws that the gradient was taken from fool an example sooner or later by luck.
+
+    fooled   (predicted classes, rows) -> bool
+    """
+    found = fooled(logits.argmax(1), rows)
+    if draws > 1 and bool(found.any()):
+        at = torch.nonzero(found).flatten()
+        found[at] = fooled(mean_logits(model, x[at], rows[at], draws).argmax(1), rows[at])
+    return found
 
 
 def logits_of(model: Victim, x: Tensor, rows: Tensor, draws: int) -> Tensor:

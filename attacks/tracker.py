@@ -41,9 +41,9 @@ class Tracker:
     def see(self, rows: Tensor, x: Tensor, logits: Tensor, loss: Tensor, fooled: Tensor | None = None) -> Tensor:
         """Record one evaluation of the standing examples `rows`; bool `[m]`, which of them still stand.
 
-        fooled   where an example counts as fooled by another rule than misclassification (targeted attacks)
+        fooled   where an example counts as fooled by another rule than these logits (fresh draws of a randomised model)
         """
-        fooled = self._fooled(logits.argmax(1), rows) if fooled is None else fooled
+        fooled = self.fooled(logits.argmax(1), rows) if fooled is None else fooled
         self.seen[rows] += 1
         better = fooled | (loss > self.loss[rows])
         if bool(better.any()):
@@ -54,7 +54,8 @@ class Tracker:
             self.first[rows[fooled]] = self.seen[rows[fooled]]
         return ~fooled
 
-    def _fooled(self, predicted: Tensor, rows: Tensor) -> Tensor:
+    def fooled(self, predicted: Tensor, rows: Tensor) -> Tensor:
+        """Which rows these predictions make fooled: misclassified, or given their target class."""
         return predicted != self.y[rows] if self.aim is None else predicted == self.aim[rows]
 
     def found(self, **info: object) -> Found:

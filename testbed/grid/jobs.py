@@ -236,7 +236,7 @@ class Jobs:
         runtime = self.runtime
         fields = {
             **self.network(model), "attack": self.code(step.bound), "norm": step.norm, "eps": step.eps, "seed": seed,
-            "victim": dict(victim), "runtime": runtime,
+            "victim": dict(victim), "runtime": runtime, **fresh_draws(step),
         }  # fmt: skip
         count = target.parts or 1
         digests = []
@@ -370,6 +370,14 @@ def attack_cost(step: Step, n: int | None) -> dict[str, int | None]:
         if budget is not None:
             forwards, gradients = budget
     return {"forward": n * (forwards + 2), "gradient": n * gradients}
+
+
+def fresh_draws(step: Step) -> dict[str, int]:
+    """How many passes of a randomised model decide, where a built-in attack says more than one; part of its recipe."""
+    if step.bound.plugin.source is not None:
+        return {}
+    count = int(getattr(step.bound.plugin.build(**step.bound.params), "fresh_draws", 1))
+    return {"fresh_draws": count} if count > 1 else {}
 
 
 def torch_version() -> str:

@@ -7,6 +7,9 @@ Rules
 - Which image stands for an example is the plug-in's to find: fooled -> the first fooled iterate, not fooled -> the
   highest-loss iterate. Whether it fools is decided here, by a forward pass on the verified image.
 - An attack on confidence keeps the predicted label: where it did not, the clean image stands, marked as failed.
+- A plug-in for models that draw random numbers says in an attribute `fresh_draws` how many forward passes decide, on
+  the clean and on the attacked images: an example is fooled where the mean of their softmaxes is wrong. One pass
+  decides for all others. A model that draws from torch's generator gets the same draws each time.
 - A plug-in that draws from `rng` gets draws keyed by example. One that asks for a torch `generator`, or that is
   batch-coupled, gets a seed for each slice (a function of the slice's ids), set for torch, numpy and random and put
   back afterwards.

@@ -26,10 +26,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from testbed import seeding
 from testbed.errors import UsageError
 from testbed.perturb import verify
-from testbed.perturb.attack import Attack
-from testbed.perturb.execution import Checked, ask, prepare
+from testbed.perturb.attack import Attack, seeded
+from testbed.perturb.execution import Checked, ask, averaged, prepare
 from testbed.perturb.geometry import confine, length
 from testbed.perturb.victim import Victim, frozen
 
@@ -83,7 +84,7 @@ class Descent:
         near, _ = verify.budget(
             attack.plugin.ref, found.x, data.x[rows], self.norm, eps, data.low, data.high, minimal=minimal
         )
-        fooled = self.judge(near).argmax(1) != data.y[rows]
+        fooled = averaged(self.judge, near, data.fresh).argmax(1) != data.y[rows]
         self.stage[rows[~fooled]] += 1
         self._fall(rows[fooled], near[fooled])
 
@@ -101,7 +102,7 @@ class Descent:
             fools = (near == images).flatten(1).all(1)
             asked = torch.nonzero(~fools).flatten()
             if len(asked):
-                logits = self.victim.take(self._places(rows[asked]))(near[asked])
+                logits = averaged(self.victim.take(self._places(rows[asked])), near[asked], data.fresh)
                 fools[asked] = logits.argmax(1) != data.y[rows[asked]]
             self._settle(rows[~fools])
             rows, images = rows[fools], near[fools]
@@ -124,8 +125,9 @@ def descend(attacks: Sequence[Attack], model: Any, x: Any, y: Any, *, ids: Any, 
         )
     attacks = [unbounded(one) for one in attacks]
     with frozen(model), torch.no_grad():
-        data = prepare(attacks[0], model, x, y, ids)
-        with verify.untouched(plugin.ref, model, x=data.x, y=data.y):
+        data = prepare(attacks[0], model, x, y, ids, seed)
+        judged = seeded(seeding.shard_seed("attack-judge-descent", 1, seed, data.ids))
+        with verify.untouched(plugin.ref, model, x=data.x, y=data.y), judged:
             descent = Descent(attacks, model, data, seed)
             descent.run()
     return descent

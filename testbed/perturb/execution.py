@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from testbed.types import FLAG_BAD_GRADIENT, FLAG_CLIPPED, FLAG_FAILED, FLAG_PRO
 
 @dataclass(frozen=True)
 class Checked:
-    """The checked set on the model's device; `home` is the device it came from."""
+    """The checked set on the model's device; `home` is the device it came from, `fresh` the passes that decide."""
 
     x: Tensor
     y: Tensor
@@ -34,20 +35,21 @@ class Checked:
     logits: Tensor
     wrong: Tensor
     home: Any
+    fresh: int
 
 
 def execute(attack: Attack, model: Any, x: Any, y: Any, *, ids: Any, seed: int) -> AttackResult:
     """See `Attack.run`."""
     training = bool(getattr(model, "training", False))
     with frozen(model), torch.no_grad():
-        data = prepare(attack, model, x, y, ids)
+        data = prepare(attack, model, x, y, ids, seed)
         victim = Victim(model, ids=data.ids, labels=data.y, batch=attack.batch)
         with verify.untouched(attack.plugin.ref, model, x=data.x, y=data.y):
             found = _attack(attack, victim, data, seed)
         return _judge(attack, model, data, found, victim, training, seed)
 
 
-def prepare(attack: Attack, model: Any, x: Any, y: Any, ids: Any) -> Checked:
+def prepare(attack: Attack, model: Any, x: Any, y: Any, ids: Any, seed: int) -> Checked:
     """The set as `Attack.run` takes it, checked, with the model's clean logits."""
     x = torch.as_tensor(x)
     y = verify.labels(y, len(x))
@@ -62,12 +64,26 @@ def prepare(attack: Attack, model: Any, x: Any, y: Any, ids: Any) -> Checked:
     y = y.to(device)
     if len(x) == 0:
         nothing = torch.zeros(0, dtype=torch.bool, device=device)
-        return Checked(x, y, ids, low, high, clipped, torch.zeros(0, 2, device=device), nothing, home)
-    logits = verify.logits_of(Victim(model, batch=attack.batch)(x), y, labelled=labelled)
+        return Checked(x, y, ids, low, high, clipped, torch.zeros(0, 2, device=device), nothing, home, 1)
+    fresh = int(getattr(attack.plugin.build(**attack.params), "fresh_draws", 1))
+    logits = verify.logits_of(_decided(attack, model, x, ids, seed, fresh, "clean"), y, labelled=labelled)
     wrong = (
         logits.argmax(1) != y if attack.plugin.facts["objective"] == "label" else torch.zeros_like(y, dtype=torch.bool)
     )
-    return Checked(x, y, ids, low, high, clipped, logits, wrong, home)
+    return Checked(x, y, ids, low, high, clipped, logits, wrong, home, fresh)
+
+
+def _decided(attack: Attack, model: Any, x: Tensor, ids: Any, seed: int, fresh: int, what: str) -> Tensor:
+    """The logits that decide, with a seed of their own: a model that draws from torch's generator is judged alike."""
+    with seeded(seeding.shard_seed(f"attack-judge-{what}", 1, seed, ids)):
+        return averaged(Victim(model, batch=attack.batch), x, fresh)
+
+
+def averaged(victim: Victim, x: Tensor, fresh: int) -> Tensor:
+    """Logits `[n k]` of one pass, or the log of the mean softmax of `fresh` passes of a randomised model."""
+    if fresh == 1:
+        return victim(x)
+    return torch.stack([victim(x).log_softmax(1) for _ in range(fresh)]).logsumexp(0) - math.log(fresh)
 
 
 def limits(bounds: Any, x: Tensor, device: Any = None) -> tuple[Any, Any]:
@@ -191,7 +207,7 @@ def _judge(
             name, x_adv, data.x, attack.norm, attack.eps, data.low, data.high, minimal=minimal
         )
     x_adv[data.wrong] = data.x[data.wrong]
-    logits = Victim(model, batch=attack.batch)(x_adv) if len(x_adv) else data.logits
+    logits = _decided(attack, model, x_adv, data.ids, seed, data.fresh, "attacked") if len(x_adv) else data.logits
     if attack.plugin.facts["objective"] == "confidence":
         changed = logits.argmax(1) != data.logits.argmax(1)
         x_adv[changed], logits[changed] = data.x[changed], data.logits[changed]
@@ -235,7 +251,9 @@ def _by_products(attack: Attack, model: Any, data: Checked, counts: Any, trainin
     if len(data.x) == 0:
         return {}
     total = float(counts.gradients.sum())
-    softmaxed = bool((data.logits >= 0).all()) and bool(((data.logits.sum(1) - 1).abs() < 1e-4).all())
+    few = data.x[: attack.batch]
+    once = data.logits if data.fresh == 1 else Victim(model, batch=attack.batch)(few)
+    softmaxed = bool((once >= 0).all()) and bool(((once.sum(1) - 1).abs() < 1e-4).all())
     out = {
         "n": len(data.x),
         "already_wrong": int(data.wrong.sum()),
@@ -245,9 +263,10 @@ def _by_products(attack: Attack, model: Any, data: Checked, counts: Any, trainin
         "softmax_as_logits": softmaxed,
         "was_in_train_mode": training,
     }
-    few = data.x[: attack.batch]
     again = Victim(model, batch=attack.batch)(few)
-    out["randomised_forward"] = float((again - data.logits[: len(few)]).abs().max())
+    out["randomised_forward"] = float((again - once[: len(few)]).abs().max())
+    if data.fresh > 1:
+        out["fresh_draws"] = data.fresh
     if attack.norm in ("linf", "l2", "l1") and attack.eps:
         out["noise_success"] = _noise_success(attack, model, data, seed)
     return out

@@ -115,3 +115,59 @@ def test_averaged_gradients_find_the_direction_that_noise_hides(name: str) -> No
         found[eot] = float(((out.x - x).sign() == right).double().mean())
         assert out.gradients.mean() == eot * (1 if name == "fgsm" else 3)
     assert found[100] > 0.95 and found[1] < 0.8
+
+
+class Lottery(torch.nn.Module):
+    """Right on average and wrong in about one draw of six; past the middle of its first value, wrong on average."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        lead = 20 * (0.55 - x.flatten(1)[:, 0])
+        return torch.stack([lead, lead * 0 + torch.randn(len(x))], dim=1)
+
+
+RANDOMISED: dict[str, dict[str, Any]] = {
+    "fgsm": {"eot": 40}, "bim": {"eot": 40, "steps": 5}, "pgd": {"eot": 40, "steps": 5},
+    "apgd": {"eot": 4, "judge": 40, "steps": 5},
+    "autoattack": {"cascade": "rand", "eot": 4, "judge": 40, "steps": 5},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RANDOMISED)
+def test_a_randomised_model_is_judged_by_the_mean_of_fresh_draws(name: str) -> None:
+    x, y = torch.full((60, 1, 2, 2), 0.5), torch.zeros(60, dtype=torch.long)
+    attack = testbed.attack(name, eps=0.001, **RANDOMISED[name])
+    out = attack.run(Lottery(), x, y)
+    assert out.audit["fresh_draws"] == 40 and out.audit["already_wrong"] == 0 and out.success.sum() <= 1
+    assert out.audit["randomised_forward"] > 1
+    one = (Lottery()(out.x).argmax(1) != y).double().mean()
+    assert 0.05 < one < 0.4, "a single draw would have said otherwise"
+    far = testbed.attack(name, eps=0.2, **RANDOMISED[name])
+    beaten = far.run(Lottery(), x, y)
+    assert beaten.success.mean() > 0.95
+    again = far.run(Lottery(), x, y)
+    assert (again.success == beaten.success).all() and (again.margin == beaten.margin).all()
+
+
+def test_a_deterministic_model_is_judged_as_ever() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 5))
+    x = torch.rand(30, 1, 4, 4)
+    y = model(x).argmax(1)
+    once, often = (testbed.attack("pgd", eps=0.05, steps=5, eot=eot).run(model, x, y) for eot in (1, 3))
+    assert (once.success == often.success).all() and 0 < once.success.mean() < 1
+    np.testing.assert_allclose(often.margin, once.margin, atol=1e-4)
+    assert often.audit["randomised_forward"] == 0 and "fresh_draws" not in once.audit
+
+
+def test_only_attacks_that_ask_for_fresh_draws_have_them_in_their_recipe() -> None:
+    from testbed.grid.planner import plan
+
+    attacks = [{"use": "pgd", "steps": 2}, {"use": "pgd", "steps": 2, "eot": 3}, "autoattack"]
+    attacks.append({"use": "autoattack", "cascade": "rand", "judge": 7})
+    grid = {
+        "name": "recipes", "data": [{"use": "digits", "train": 100, "calibration": 50, "test": 20}],
+        "models": [{"use": "small-cnn", "train": {"recipe": "standard", "epochs": 1}}],
+        "conditions": [{"attack": attacks, "eps": 0.1}], "metrics": ["accuracy"],
+    }  # fmt: skip
+    recipes = [job.recipe for job in plan(grid).jobs.values() if job.kind == "attack"]
+    assert sorted(recipe.get("fresh_draws", 1) for recipe in recipes) == [1, 1, 3, 7]
