@@ -1,7 +1,8 @@
 """Nets, images and meters of the attack benchmarks.
 
-Nets are those of TESTBED_DATA (`kw_fashion`, `resnet20`, ...), and `fgsm_rs`, which is trained here by the recipe of
-that name on the 60,000 MNIST images (Wong et al. 2020: eps 0.3, 10 epochs) and kept in the folder for saved runs.
+Nets are those of TESTBED_DATA (`kw_fashion`, `resnet20`, ...), and two that are trained here by the recipe fgsm-rs
+(Wong et al. 2020: eps 0.3, 10 epochs) and kept in the folder for saved runs: `fgsm_rs` on the 60,000 MNIST images and
+`fgsm_rs_4000` on the first 4,000, which overfits to its one step and is masked.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ GREY, COLOUR = Spec("image", (28, 28, 1), 10), Spec("image", (32, 32, 3), 10)
 
 @dataclass(frozen=True)
 class Subject:
-    """A net, its test images and the budgets it is attacked with. `weights` None = trained here."""
+    """A net, its test images and the budgets it is attacked with. `weights` an int = trained here on so many images."""
 
     plugin: Any
     data: str
-    weights: str | None
+    weights: str | int
     linf: float
     l2: float
     l1: float
@@ -51,9 +52,14 @@ NETS = {
     "kw_fashion": Subject(zoo.SmallCnn(), "fashion-mnist", "fashion_mnist_kw_small_eps0.1", 0.1, 1.0, 6.0),
     "kw_scaled": Subject(zoo.SmallCnn(), "mnist", "mnist_kw_scaled_small_eps0.3", 0.3, 1.5, 10.0),
     "cnn_a": Subject(zoo.SmallCnn(), "mnist", "mnist_cnn_a_adv", 0.3, 1.5, 10.0),
-    "fgsm_rs": Subject(zoo.SmallCnn(), "mnist", None, 0.3, 1.5, 10.0),
+    "fgsm_rs": Subject(zoo.SmallCnn(), "mnist", 60_000, 0.3, 1.5, 10.0),
+    "fgsm_rs_4000": Subject(zoo.SmallCnn(), "mnist", 4_000, 0.3, 1.5, 10.0),
     "resnet2b": Subject(zoo.CrownResNet("2b"), "cifar10", "cifar10_resnet2b_adv_eps2", 2 / 255, 0.25, 4.0),
     "resnet4b": Subject(zoo.CrownResNet("4b"), "cifar10", "cifar10_resnet4b_adv_eps2", 2 / 255, 0.25, 4.0),
+    **{
+        name: Subject(zoo.SmallCnn(normalise="cifar10_63"), "cifar10", f"cifar10_{name}", 2 / 255, 0.25, 4.0)
+        for name in ("cnn_a_adv", "cnn_a_adv4", "cnn_a_mix4")
+    },
     "resnet20": Subject(zoo.CifarResNet(20), "cifar10", "resnet20_cifar10", 2 / 255, 0.25, 4.0),
 }
 
@@ -73,23 +79,22 @@ def net(name: str, saved: Path | None) -> torch.nn.Module:
     """The net in evaluation mode."""
     subject = NETS[name]
     module: torch.nn.Module = subject.plugin.build(subject.spec)
-    if subject.weights is not None:
+    if isinstance(subject.weights, str):
         file = DATA / "weights" / f"{subject.weights}.safetensors"
         weights.load(module, file, getattr(subject.plugin, "key_map", None))
     else:
-        module.load_state_dict(_trained(subject, saved))
+        module.load_state_dict(_trained(subject, subject.weights, saved and saved / f"{name}.safetensors"))
     return module.eval()
 
 
-def _trained(subject: Subject, saved: Path | None) -> dict[str, torch.Tensor]:
+def _trained(subject: Subject, size: int, file: Path | None) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file, save_file
 
-    file = None if saved is None else saved / "fgsm_rs.safetensors"
     if file is not None and file.is_file():
         return dict(load_file(file))
-    x = read_idx(DATA / "mnist" / "train-images-idx3-ubyte.gz")[..., None]
-    y = read_idx(DATA / "mnist" / "train-labels-idx1-ubyte.gz").astype(np.int64)
-    examples = Examples(x, y, np.arange(len(x)), subject.spec)
+    x = read_idx(DATA / subject.data / "train-images-idx3-ubyte.gz")[..., None]
+    y = read_idx(DATA / subject.data / "train-labels-idx1-ubyte.gz").astype(np.int64)
+    examples = Examples(x[:size], y[:size], np.arange(size), subject.spec)
     recipe = {"eps": subject.linf, "lr": 5e-3, "batch_size": 100}
     state = train("fgsm_rs", recipe, subject.plugin.build, examples, seed=0, epochs=10)
     if file is not None:

@@ -3,8 +3,9 @@
     TESTBED_DATA=... python benchmarks/gap_autoattack_fast.py --saved DIR [--nets kw,resnet2b] [--n 10000]
 
 Images come in a fixed random order, in blocks of 250 that are kept in DIR, so that a run can be gone on with; without
---n all test images are taken. `attacks/autoattack_fast_gap.json` gets a row a net that DIR has blocks of: n, both
-robust accuracies, the gap in points with a 95 % interval for paired proportions (Newcombe 1998, method 10), the price.
+--n all test images are taken. `attacks/autoattack_fast_gap.json` gets a row a net that DIR has blocks of, and keeps
+those of other nets: n, both robust accuracies, the gap in points with a 95 % interval for paired proportions (Newcombe
+1998, method 10), the price.
 
 On the Wong-Kolter nets images whose verdict the dual bound proves (testbed.papers.dual_bound) are not attacked: no
 attack can fool them. Their number is in the row, and the price is that of the others.
@@ -130,7 +131,8 @@ def main() -> None:
             rows = order[start : start + BLOCK]
             block(name, module, x[rows], y[rows], options.saved / f"gap-{name}", start // BLOCK)
             print(name, start + len(rows), row(options.saved / f"gap-{name}", len(x)), flush=True)
-    table = {name: row(folder, len(images(NETS[name])[0])) for name, folder in _folders(options.saved)}
+    table = json.loads(FILE.read_text(encoding="utf-8"))["nets"]
+    table |= {name: row(folder, len(images(NETS[name])[0])) for name, folder in _folders(options.saved)}
     note = "python benchmarks/gap_autoattack_fast.py; linf, the eps of benchmarks/attack_subjects.py; points"
     FILE.write_text(json.dumps({"made_by": note, "nets": table}, indent=1) + "\n", encoding="utf-8")
 
