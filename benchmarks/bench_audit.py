@@ -2,9 +2,9 @@
 
     TESTBED_DATA=... python benchmarks/bench_audit.py --n 200 --saved FOLDER
 
-On the scaled Kolter-Wong net PGD-40 leaves points that AutoAttack takes, so that number must be flagged and AutoAttack's
-must not. A line a case: the robust accuracy that was audited, and the checks that failed with their numbers. The masks stand
-before or behind a net of TESTBED_DATA; `fgsm_rs_4000` is trained on 4,000 images (see attack_subjects).
+On the scaled Kolter-Wong net PGD-40 leaves points that AutoAttack takes, so that number must be flagged, and that of
+AutoAttack must not. A line a case: the robust accuracy that was audited, and the checks that failed with their numbers.
+The masks stand before or behind a net of TESTBED_DATA; `fgsm_rs_4000` is trained here (see attack_subjects).
 """
 
 from __future__ import annotations
