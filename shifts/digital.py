@@ -43,11 +43,12 @@ def box_line(size: int, small: int) -> tuple[Ints, NDArray[np.int32], Ints]:
     """Pillow's box filter along an axis from `size` to `small` points, and back.
 
     Returns the first point of each small point, int64 `[small]`, its weights, int32 `[small taps]` in units of 2^-22 as
-    Pillow rounds them, and the small point that each point shows, int64 `[size]`.
+    Pillow rounds them, and the small point that each point shows, int64 `[size]`. A window that would reach beyond the
+    end begins earlier, with weights of 0.
 
     >>> first, weights, back = box_line(4, 2)
     >>> first.tolist(), (weights / 2**22).tolist(), back.tolist()
-    ([0, 2], [[0.5, 0.5], [0.5, 0.5]], [0, 0, 1, 1])
+    ([0, 1], [[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]], [0, 0, 1, 1])
     """
     scale = size / small
     reach = 0.5 * max(scale, 1.0)
