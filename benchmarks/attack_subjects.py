@@ -2,7 +2,8 @@
 
 Nets are those of TESTBED_DATA (`kw_fashion`, `resnet20`, ...), and two that are trained here by the recipe fgsm-rs
 (Wong et al. 2020: eps 0.3, 10 epochs) and kept in the folder for saved runs: `fgsm_rs` on the 60,000 MNIST images and
-`fgsm_rs_4000` on the first 4,000, which overfits to its one step and is masked.
+`fgsm_rs_4000` on the first 4,000, which overfits to its one step and is masked. With the seed 3, with which the former
+does not: of nine networks by that recipe, four did.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def _trained(subject: Subject, size: int, file: Path | None) -> dict[str, torch.
     y = read_idx(DATA / subject.data / "train-labels-idx1-ubyte.gz").astype(np.int64)
     examples = Examples(x[:size], y[:size], np.arange(size), subject.spec)
     recipe = {"eps": subject.linf, "lr": 5e-3, "batch_size": 100}
-    state = train("fgsm_rs", recipe, subject.plugin.build, examples, seed=0, epochs=10)
+    state = train("fgsm_rs", recipe, subject.plugin.build, examples, seed=3, epochs=10)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file(state, file)
