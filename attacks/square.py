@@ -32,6 +32,8 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 BLOCK = 250
 #: Pace is looked at over this many queries.
 PACE = 500
+#: A search is not given up that has come within this share of the loss it had after PACE queries.
+CLOSE = 0.4
 
 
 def side(query: int, p_init: float, height: int, width: int) -> int:
@@ -50,8 +52,8 @@ class Square:
 
     queries   model evaluations an example, its start included
     p_init    share of the image that the first windows cover
-    hopeless  after every 500 queries from the 1000th, end searches that twice the pace of the last 500 would not take
-              to success
+    hopeless  after every 500 queries from the 1000th, end searches that their pace since the 500th would not take to
+              success, unless they have come within 0.4 times the loss they had there
     """
 
     eps: float
@@ -62,7 +64,7 @@ class Square:
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf", "l2", "l1")
-    version: ClassVar = 2
+    version: ClassVar = 3
     kinds: ClassVar = ("image",)
     white_box: ClassVar = False
     streams: ClassVar = True

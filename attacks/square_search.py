@@ -13,9 +13,8 @@ from testbed.perturb.execution import limits
 from testbed.perturb.geometry import spread
 from testbed.perturb.victim import Victim
 
-from .ascent import OPTIMISM
 from .losses import margin
-from .square import BLOCK, PACE, side
+from .square import BLOCK, CLOSE, PACE, side
 
 if TYPE_CHECKING:
     from .square import Square
@@ -68,13 +67,15 @@ class Search:
         return stay
 
     def give_up(self, done: int, queries: int) -> Tensor | None:
-        """Let go of searches that their recent pace will not take to success; as `drop`. Looks every PACE queries."""
+        """Let go of hopeless searches; as `drop`. Looks every PACE queries; `mark` is the loss after the first PACE."""
         if done % PACE:
             return None
-        pace = OPTIMISM * (self.loss - self.mark) / PACE
-        hopeless = self.loss + pace * (queries - done) < 0
-        self.mark = self.loss
-        return self.leave(hopeless) if done > PACE and bool(hopeless.any()) else None
+        if done == PACE:
+            self.mark = self.loss
+            return None
+        pace = (self.loss - self.mark) / (done - PACE)
+        hopeless = (self.loss + pace * (queries - done) < 0) & (self.loss < CLOSE * self.mark)
+        return self.leave(hopeless) if bool(hopeless.any()) else None
 
     def thin(self, fooled: Tensor, done: int, attack: Square) -> list[Tensor]:
         """Masks to apply one after the other to what runs beside the search, once `done` queries are spent."""
