@@ -10,7 +10,8 @@ Inputs larger than `batch` are cut into chunks, forward and backward, so an atta
 
 On a CPU, oneDNN builds its kernels anew for every size of batch it meets, which takes as long as 40 examples on a small
 net, and an attack that lets fooled examples go meets a new size at nearly every step. So chunks are filled up to one of
-few sizes with copies of their first rows, which cost up to a sixteenth of the batch and are not counted.
+few sizes with copies of their first rows, which cost up to a sixteenth of the batch and are not counted. A model that
+normalises by its batch gets the batch as it is.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class Victim:
     ) -> None:
         self.module, self.batch, self.labels = module, batch, labels
         self.device = device_of(module)
-        self._pads = _first_parameter(module) is not None and self.device.type == "cpu"
+        self._pads = self.device.type == "cpu" and _judges_rows_apart(module)
         self.counts = counts if counts is not None else Counts.zeros(1 if ids is None else len(ids), self.device)
         self._rows = torch.arange(len(self.counts.queries), device=self.counts.queries.device)
 
@@ -205,6 +206,13 @@ def device_of(module: Any) -> torch.device:
     """Where the module's parameters are; the CPU for a plain callable."""
     first = _first_parameter(module)
     return torch.device("cpu") if first is None else first.device
+
+
+def _judges_rows_apart(module: Any) -> bool:
+    """Whether it is a network whose layers, as far as they tell, do not mix the rows of a batch."""
+    if _first_parameter(module) is None:
+        return False
+    return not any(getattr(part, "running_mean", part) is None for part in module.modules())
 
 
 def _first_parameter(module: Any) -> Tensor | None:

@@ -105,3 +105,9 @@ def test_a_black_box_is_asked_for_no_more_than_it_is_asked() -> None:
 
     Victim(box, ids=list(range(33)))(torch.zeros(33, 2))
     assert seen == [33]
+
+
+def test_a_model_that_normalises_by_its_batch_gets_it_as_it_is() -> None:
+    norm = torch.nn.BatchNorm1d(2, track_running_stats=False).eval()
+    x = torch.arange(66.0).reshape(33, 2)
+    torch.testing.assert_close(Victim(norm, ids=list(range(33)))(x), norm(x))
