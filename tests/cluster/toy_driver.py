@@ -2,11 +2,13 @@
 
     python toy_driver.py STORE EXECUTOR SETS READERS SECONDS [WORKERS]
 
-Prints one line a job that was started, and exits as the command line does: 0, 1, 3, or 130 after Ctrl-C.
+Prints one line a job that was started, and exits as the command line does: 0, 1, 3, or 130 after Ctrl-C, also where the
+tests run in the background of a shell, whose children ignore it.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import toy_jobs as toy
@@ -21,6 +23,7 @@ from testbed.store import Store
 
 def main(url: str, kind: str, sets: str, readers: str, seconds: str, workers: str = "2") -> int:
     """Run the toy grid."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     jobs, wanted = toy.grid(int(sets), int(readers), float(seconds))
     store = Store(url)
 
