@@ -39,8 +39,8 @@ class AutoAttack:
 
     targets     wrong classes of APGD-T and FAB-T; by itself 9, and 5 for APGD-T in l1
     judge       rand only: fresh draws whose mean prediction decides whether an example is fooled
-    exhaustive  spend the whole budget on every standing example; without it, runs of APGD-T (the first target
-                excepted), Square and FAB-T end where their pace so far would not take them to success (`hopeless`)
+    exhaustive  spend the whole budget on every standing example; without it, runs of APGD-T and FAB-T (the first
+                target excepted) and Square end where their pace so far would not take them to success (`hopeless`)
     """
 
     eps: float
@@ -55,7 +55,7 @@ class AutoAttack:
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf", "l2", "l1")
-    version: ClassVar = 4
+    version: ClassVar = 5
     kinds: ClassVar = ("image",)
     streams: ClassVar = True
     row_eps: ClassVar = True

@@ -17,7 +17,7 @@ is evaluated once, not twice: the gradient of the next step tells.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from testbed.types import Paper
@@ -36,8 +36,8 @@ class FAB:
     eps       budget; None = the smallest perturbation found, whatever its size
     targets   likeliest wrong classes tried, at most k - 1
     restarts  runs (of each target); those after the first need eps
-    hopeless  every 10 steps, end runs whose closest point so far would, at twice the pace of the last 10 steps, still
-              be outside the ball at the end; needs eps
+    hopeless  every 10 steps, end runs, the first target's excepted, whose closest point so far would, at twice the pace
+              of the last 10 steps, still be outside the ball at the end; needs eps
     """
 
     eps: float | None = None
@@ -53,7 +53,7 @@ class FAB:
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf", "l2", "l1")
-    version: ClassVar = 2
+    version: ClassVar = 3
     minimal: ClassVar = True
     streams: ClassVar = True
     row_eps: ClassVar = True
@@ -81,6 +81,7 @@ class FAB:
         closest = Closest(x, y, self.eps, self.norm, clean.shape[1])
         aims = ranked_targets(clean, y, self.targets) if self.targeted else torch.full_like(y[:, None], NEAREST)
         for rank in range(aims.shape[1]):
+            attack = replace(self, hopeless=self.hopeless and rank > 0)
             for number in range(self.restarts):
                 rows = closest.standing
                 if len(rows):
@@ -88,5 +89,5 @@ class FAB:
                     if number and self.eps is not None:
                         eps, own = budget_of(self.eps, rows), rng.take(rows.cpu().numpy())
                         start = begin(self, x[rows], eps, own, f"fab{rank}/{number}")
-                    walk(self, model, closest, rows, aims[rows, rank], start)
+                    walk(attack, model, closest, rows, aims[rows, rank], start)
         return closest.found(targets=int(aims.shape[1]) if self.targeted else 0)
