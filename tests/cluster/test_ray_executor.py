@@ -96,7 +96,7 @@ def test_timeout_kills_the_worker_and_frees_its_cpu(tmp_path: Path) -> None:
     store = Store(tmp_path)
     hanging = [toy.job("make", name=f"hang {i}", n=1, trouble="hang") for i in range(5)]
     good = toy.job("make", name="good", n=1)
-    outcome = go(store, toy.by_digest(*hanging, good), timeout=1.0)
+    outcome = go(store, toy.by_digest(*hanging, good), timeout=4.0)
 
     assert statuses(outcome) == ["timeout"] * 5 + ["done"]
     assert store.failure(hanging[0].digest).status == "timeout"
