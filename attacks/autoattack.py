@@ -97,7 +97,7 @@ class AutoAttack:
 class AutoAttackFast:
     """The fast tier: APGD-CE and APGD-T alone, fewer steps and targets, hopeless runs ended.
 
-    What it misses is what only FAB-T, Square or a longer run finds; on masked nets that is a lot. Measured on six nets,
+    What it misses is what only FAB-T, Square or a longer run finds; on masked nets that is a lot. Measured on nine nets,
     with intervals and the price: `autoattack_fast_gap.json` beside this file.
     """
 
