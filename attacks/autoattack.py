@@ -97,8 +97,8 @@ class AutoAttack:
 class AutoAttackFast:
     """The fast tier: APGD-CE and APGD-T alone, fewer steps and targets, hopeless runs ended.
 
-    What it misses is what only FAB-T, Square or a longer run finds; on masked nets that is a lot. Measured on nine nets,
-    with intervals and the price: `autoattack_fast_gap.json` beside this file.
+    What it misses is what only FAB-T, Square or a longer run finds; on masked nets that is a lot. Measured on nine
+    nets, with intervals and the price: `autoattack_fast_gap.json` beside this file.
     """
 
     eps: float
