@@ -84,6 +84,7 @@ class APGDT:
 
     hopeless  end runs, the first target's excepted, that twice their pace between the first two checkpoints would not
               take to success; on the nets of benchmarks/bench_autoattack.py that is more than nine runs in ten
+    eot, judge  as in APGD
     """
 
     eps: float
@@ -92,6 +93,7 @@ class APGDT:
     targets: int = 9
     rho: float = 0.75
     eot: int = 1
+    judge: int = 1
     hopeless: bool = False
     bounds: Any = (0.0, 1.0)
 
@@ -99,6 +101,11 @@ class APGDT:
     streams: ClassVar = True
     row_eps: ClassVar = True
     reference: ClassVar = PAPER
+
+    @property
+    def fresh_draws(self) -> int:
+        """Forward passes whose mean prediction decides whether an example is fooled."""
+        return self.judge
 
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
@@ -111,7 +118,7 @@ class APGDT:
         aims = ranked_targets(model(x, rows=torch.arange(len(x), device=x.device)), y, self.targets)
         for rank in range(aims.shape[1]):
             hopeless = self.hopeless and rank > 0
-            ascent = Ascent(self.eps, self.norm, self.steps, self.rho, self.eot, self.bounds, hopeless)
+            ascent = Ascent(self.eps, self.norm, self.steps, self.rho, self.eot, self.bounds, hopeless, self.judge)
             standing.attack(partial(_aim, y, aims[:, rank]), ascent, model, rng, f"apgd-t/{rank}")
         return standing.found(targets=int(aims.shape[1]))
 

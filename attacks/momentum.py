@@ -14,6 +14,7 @@ from testbed.perturb.geometry import confine
 from testbed.perturb.victim import Victim
 
 from .losses import Rows, aims, towards, towards_class
+from .sampling import confirmed, gradient_of, logits_of
 from .tracker import Tracker
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def run(attack: MIFGSM, model: Victim, x: Tensor, y: Tensor, rng: Any) -> Found:
     for step in range(attack.steps):
         draws = rng.take(rows.cpu().numpy())
         rise = towards("ce", y[rows]) if aim is None else towards_class("ce", y[rows], aim[rows])
-        ask = Asker(model, rows, rise)
+        ask = Asker(model, rows, rise, attack.eot)
         gradient = attack.gradient(ask, now, momentum, draws, step)
         total = gradient + variance
         if hasattr(attack, "variance"):
@@ -41,8 +42,9 @@ def run(attack: MIFGSM, model: Victim, x: Tensor, y: Tensor, rng: Any) -> Found:
         now = confine(now + attack.size * momentum.sign(), x[rows], "linf", attack.eps, low, high)
         if not attack.stop:
             continue
-        logits = model(now, rows=rows)
-        stand = tracker.see(rows, now, logits, rise(logits, slice(None)))
+        logits = logits_of(model, now, rows, attack.eot)
+        fooled = confirmed(model, now, rows, logits, tracker.fooled, attack.eot)
+        stand = tracker.see(rows, now, logits, rise(logits, slice(None)), fooled)
         rows, now, momentum, variance = rows[stand], now[stand], momentum[stand], variance[stand]
         if len(rows) == 0:
             break
@@ -51,19 +53,22 @@ def run(attack: MIFGSM, model: Victim, x: Tensor, y: Tensor, rng: Any) -> Found:
 
 
 class Asker:
-    """Gradients of the loss `rise` for the standing examples, through a transform where one is given."""
+    """Gradients of the loss `rise` for the standing examples, through a transform where one is given.
 
-    def __init__(self, model: Victim, rows: Tensor, rise: Rows) -> None:
-        self.model, self.rows, self.rise = model, rows, rise
+    eot   draws of a randomised model that each gradient is the mean of, all at the same point
+    """
+
+    def __init__(self, model: Victim, rows: Tensor, rise: Rows, eot: int = 1) -> None:
+        self.model, self.rows, self.rise, self.eot = model, rows, rise, eot
 
     def __call__(self, x: Tensor, transform: Any = None) -> Tensor:
         """The gradient with respect to x."""
         if transform is None:
-            return self.model.gradient(x, self.rise, rows=self.rows)[0]
+            return gradient_of(self.model, x, self.rise, self.rows, self.eot)[0]
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             changed = transform(x, slice(0, len(x)))
-            inner = self.model.gradient(changed.detach(), self.rise, rows=self.rows)[0]
+            inner = gradient_of(self.model, changed.detach(), self.rise, self.rows, self.eot)[0]
             return torch.autograd.grad(changed, x, inner)[0]
 
 

@@ -3,6 +3,8 @@
 universal   one delta for the whole set: delta <- P(delta + a s(mean gradient)), the gradient averaged over batches
             (Shafahi et al. 2020, after Moosavi-Dezfooli et al. 2017). Depends on the set it is given, by nature.
 patch       a square at a random place of each image, any values inside the bounds (Karmon et al. 2018, LaVAN)
+
+`eot` of both is that of `pgd`: gradients averaged over draws of a randomised model, verdicts by the mean of fresh draws.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ class Universal:
     norm: Literal["linf", "l2"] = "linf"
     steps: int = 50
     clip: float = 9.0
+    eot: int = 1
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf", "l2")
@@ -38,6 +41,15 @@ class Universal:
         2020, "AAAI", "1811.11304",
     )  # fmt: skip
 
+    def __post_init__(self) -> None:
+        if self.eot < 1:
+            raise ValueError(f"eot must be at least 1, got {self.eot}")
+
+    @property
+    def fresh_draws(self) -> int:
+        """Forward passes whose mean prediction decides whether an example is fooled."""
+        return self.eot
+
     def __call__(self, model: Victim, x: Tensor, y: Tensor) -> Found:
         """x `[n ...]` -> clip(x + delta); see `testbed.perturb.attack`."""
         import torch
@@ -47,14 +59,15 @@ class Universal:
         from testbed.perturb.geometry import project, steepest
 
         from .losses import cross_entropy
+        from .sampling import gradient_of
 
         low, high = limits(self.bounds, x, x.device)
         rows, delta = torch.arange(len(x), device=x.device), torch.zeros_like(x[:1])
         best, most = delta, -1.0
         for _ in range(self.steps):
             now = torch.clamp(x + delta, low, high)
-            gradient, loss, logits = model.gradient(
-                now, lambda z, at: cross_entropy(z, y[at]).clamp_max(self.clip), rows=rows
+            gradient, loss, logits = gradient_of(
+                model, now, lambda z, at: cross_entropy(z, y[at]).clamp_max(self.clip), rows, self.eot
             )
             score = float((logits.argmax(1) != y).double().mean()) + float(loss.double().mean()) * 1e-6
             best, most = (delta, score) if score > most else (best, most)
@@ -71,6 +84,7 @@ class Patch:
     area: float = 0.05
     steps: int = 100
     step_size: float = 0.05
+    eot: int = 1
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ()
@@ -81,6 +95,15 @@ class Patch:
         "Danny Karmon and Daniel Zoran and Yoav Goldberg", 2018, "ICML", "1801.02608",
     )  # fmt: skip
 
+    def __post_init__(self) -> None:
+        if self.eot < 1:
+            raise ValueError(f"eot must be at least 1, got {self.eot}")
+
+    @property
+    def fresh_draws(self) -> int:
+        """Forward passes whose mean prediction decides whether an example is fooled."""
+        return self.eot
+
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
         """x `[n c h w]` -> the attacked x; see `testbed.perturb.attack`."""
         import torch
@@ -88,6 +111,7 @@ class Patch:
         from testbed.perturb.execution import limits
 
         from .losses import towards
+        from .sampling import confirmed, gradient_of
         from .square_search import window
         from .tracker import Tracker
 
@@ -100,8 +124,9 @@ class Patch:
         start = torch.from_numpy(rng.uniform(tuple(x.shape[1:]), name="values")).to(x)
         now = torch.where(mask > 0, low + (high - low) * start, x)
         for _ in range(self.steps):
-            gradient, loss, logits = model.gradient(now, towards("margin", y[rows]), rows=rows)
-            stand = tracker.see(rows, now, logits, loss)
+            gradient, loss, logits = gradient_of(model, now, towards("margin", y[rows]), rows, self.eot)
+            fooled = confirmed(model, now, rows, logits, tracker.fooled, self.eot)
+            stand = tracker.see(rows, now, logits, loss, fooled)
             now = torch.clamp(now + self.step_size * gradient.sign() * mask[rows], low, high)[stand]
             rows = rows[stand]
             if len(rows) == 0:

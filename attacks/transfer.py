@@ -15,6 +15,11 @@ which runs every step and returns the last iterate.
 `target` sends each example to a class, as in `pgd` and as the papers' targeted forms do: G is the gradient of minus the
 cross-entropy at that class, an example leaves where it is given that class, and `targets_reached` in the audit counts
 them. Success in the ledger stays any misclassification.
+
+`eot` averages each gradient over that many draws of a model that draws random numbers, as in `pgd`; an example is then
+fooled where the mean prediction of as many fresh draws is wrong. It multiplies with what a method averages over by
+itself: SI takes copies * eot gradients a step, VMI (1 + neighbours) * eot, and DI passes one transform a step to all eot
+draws.
 """
 
 from __future__ import annotations
@@ -44,6 +49,7 @@ class MIFGSM:
     decay: float = 1.0
     stop: bool = True
     target: Target = "none"
+    eot: int = 1
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf",)
@@ -54,6 +60,15 @@ class MIFGSM:
         "Yinpeng Dong and Fangzhou Liao and Tianyu Pang and Hang Su and Jun Zhu and Xiaolin Hu and Jianguo Li",
         2018, "CVPR", "1710.06081",
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.eot < 1:
+            raise ValueError(f"steps and eot must be at least 1, got {self.steps}, {self.eot}")
+
+    @property
+    def fresh_draws(self) -> int:
+        """Forward passes whose mean prediction decides whether an example is fooled."""
+        return self.eot
 
     @property
     def size(self) -> float:

@@ -5,6 +5,7 @@ stadv     a smooth flow field found by gradient steps                           
 
 StAdv minimises max(z_y - max other z, 0) + tau * flow roughness, where roughness is the sum over neighbours of the
 length of the difference of their flows. The paper uses L-BFGS; Adam is used here, which needs no line search a row.
+`eot` of StAdv is that of `pgd`.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ class StAdv:
     steps: int = 100
     learning_rate: float = 0.05
     tau: float = 0.05
+    eot: int = 1
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ()
@@ -98,12 +100,22 @@ class StAdv:
         2018, "ICLR", "1801.02612",
     )  # fmt: skip
 
+    def __post_init__(self) -> None:
+        if self.eot < 1:
+            raise ValueError(f"eot must be at least 1, got {self.eot}")
+
+    @property
+    def fresh_draws(self) -> int:
+        """Forward passes whose mean prediction decides whether an example is fooled."""
+        return self.eot
+
     def __call__(self, model: Victim, x: Tensor, y: Tensor) -> Found:
         """x `[n c h w]` -> the attacked x; see `testbed.perturb.attack`. The flow starts at rest, nothing is random."""
         import torch
 
         from .adam import Adam
         from .losses import margin, towards
+        from .sampling import confirmed, gradient_of, logits_of
         from .tracker import Tracker
 
         tracker, rows = Tracker(x, y), torch.arange(len(x), device=x.device)
@@ -115,13 +127,16 @@ class StAdv:
                 moving = flow.detach().requires_grad_()
                 images = flowed(x[rows], moving)
                 if step == self.steps:
-                    logits = model(images.detach(), rows=rows)
-                    tracker.see(rows, images.detach(), logits, margin(logits, y[rows]))
+                    logits = logits_of(model, images.detach(), rows, self.eot)
+                    fooled = confirmed(model, images.detach(), rows, logits, tracker.fooled, self.eot)
+                    tracker.see(rows, images.detach(), logits, margin(logits, y[rows]), fooled)
                     break
-                inner, loss, logits = model.gradient(images.detach(), towards("margin", y[rows]), rows=rows)
+                rise = towards("margin", y[rows])
+                inner, loss, logits = gradient_of(model, images.detach(), rise, rows, self.eot)
                 push = torch.autograd.grad(images, moving, inner, retain_graph=True)[0]
                 rough = torch.autograd.grad(roughness(moving).sum(), moving)[0]
-            stand = tracker.see(rows, images.detach(), logits, loss)
+            fooled = confirmed(model, images.detach(), rows, logits, tracker.fooled, self.eot)
+            stand = tracker.see(rows, images.detach(), logits, loss, fooled)
             flow = (flow + adam.step(push - self.tau * rough))[stand]
             rows, adam = rows[stand], adam.keep(stand)
             if len(rows) == 0:

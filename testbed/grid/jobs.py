@@ -359,11 +359,11 @@ class Jobs:
 
 
 def attack_cost(step: Step, n: int | None) -> dict[str, int | None]:
-    """Expected evaluations: what the attack says of itself a example (`budget`), else steps x restarts."""
+    """Expected evaluations: what the attack says of itself an example (`budget`), else steps x restarts x eot."""
     if n is None:
         return {}
     params = step.bound.params
-    gradients = int(params.get("steps") or 1) * int(params.get("restarts") or 1)
+    gradients = math.prod(int(params.get(name) or 1) for name in ("steps", "restarts", "eot"))
     forwards = gradients
     if step.bound.plugin.source is None:
         budget = getattr(step.bound.plugin.build(**params), "budget", None)

@@ -95,13 +95,14 @@ def test_a_target_is_hit_far_more_often_than_by_chance_on_a_real_net(name: str, 
 class Noisy(torch.nn.Module):
     """A linear model whose slope is drowned by noise that has no mean."""
 
-    def __init__(self) -> None:
+    def __init__(self, lead: float = 50.0) -> None:
         super().__init__()
+        self.lead = lead
         self.slope = torch.nn.Parameter(torch.tensor([1.0, -1.0, 1.0, -1.0]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         z = ((x.flatten(1) - 0.5) * (self.slope + 4 * torch.randn(len(x), 4))).sum(1)
-        return torch.stack([z, torch.zeros_like(z) - 50], dim=1)  # never fooled: only the direction is asked for
+        return torch.stack([z, torch.zeros_like(z) - self.lead], dim=1)  # never fooled: only the direction is asked for
 
 
 @pytest.mark.parametrize("name", ["fgsm", "pgd"])
@@ -117,17 +118,77 @@ def test_averaged_gradients_find_the_direction_that_noise_hides(name: str) -> No
     assert found[100] > 0.95 and found[1] < 0.8
 
 
+#: Gradients that one step of each asks for, with the parameters of MOMENTUM.
+A_STEP = {"mifgsm": 1, "nifgsm": 1, "sinifgsm": 5, "difgsm": 1, "tifgsm": 1, "vmifgsm": 3}
+
+
+@pytest.mark.verifies(
+    "mifgsm", "nifgsm", "sinifgsm", "difgsm", "tifgsm", "vmifgsm",
+    by="hand", against="expectation over transformation: the sign of a slope that noise of four times its size hides",
+)  # fmt: skip
+@pytest.mark.parametrize("name", MOMENTUM)
+def test_averaged_gradients_of_the_momentum_attacks(name: str) -> None:
+    x, y = torch.full((40, 1, 2, 2), 0.5), torch.zeros(40, dtype=torch.long)
+    right = -torch.tensor([1.0, -1.0, 1.0, -1.0]).reshape(1, 1, 2, 2)
+    more = MOMENTUM[name] | ({"copies": 1} if name == "sinifgsm" else {})
+    found = {}
+    for eot in (1, 100):
+        out = testbed.attack(name, eps=0.1, eot=eot, steps=1, stop=False, **more)(Noisy(3.0), x, y)
+        found[eot] = float(((out - x).sign() == right).double().mean())
+    assert found[100] > 0.95 and found[1] < 0.8
+
+
+@pytest.mark.parametrize("name", MOMENTUM)
+def test_draws_multiply_with_what_a_momentum_attack_averages_itself(name: str) -> None:
+    x, y = torch.tensor([[[[0.9, 0.2]]], [[[0.8, 0.1]]]]), torch.tensor([0, 0])
+    once, often = (
+        testbed.attack(name, eps=0.01, steps=3, eot=eot, **MOMENTUM[name]).run(linear, x, y) for eot in (1, 7)
+    )
+    torch.testing.assert_close(often.x, once.x)
+    assert once.gradients.tolist() == [3 * A_STEP[name]] * 2 and often.gradients.tolist() == [21 * A_STEP[name]] * 2
+
+
+WITHOUT_A_BALL: dict[str, dict[str, Any]] = {
+    "stadv": {"steps": 6}, "patch": {"steps": 6, "area": 0.3}, "universal": {"steps": 6, "norm": "linf", "eps": 0.1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WITHOUT_A_BALL)
+def test_draws_of_a_deterministic_model_change_nothing(name: str) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 5))
+    x = torch.rand(30, 1, 6, 6)
+    y = model(x).argmax(1)
+    once, often = (testbed.attack(name, eot=eot, **WITHOUT_A_BALL[name]).run(model, x, y) for eot in (1, 3))
+    torch.testing.assert_close(often.x, once.x, atol=1e-4, rtol=0)
+    assert (once.success == often.success).all() and 0 < once.success.mean() < 1
+    assert often.gradients.sum() == 3 * once.gradients.sum() and once.gradients[~once.success].max() == 6
+
+
+@pytest.mark.parametrize("name", WITHOUT_A_BALL)
+def test_luck_fools_no_example_whose_mean_prediction_is_right(name: str) -> None:
+    x, y = torch.full((60, 1, 6, 6), 0.5), torch.zeros(60, dtype=torch.long)
+    out = testbed.attack(name, eot=40, **WITHOUT_A_BALL[name]).run(Lottery(slope=0.0), x, y)
+    assert out.audit["fresh_draws"] == 40 and out.audit["already_wrong"] == 0 and out.success.sum() <= 1
+    assert (out.gradients == 240).mean() > 0.9
+
+
 class Lottery(torch.nn.Module):
     """Right on average and wrong in about one draw of six; past the middle of its first value, wrong on average."""
 
+    def __init__(self, slope: float = 20.0) -> None:
+        super().__init__()
+        self.slope = slope
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        lead = 20 * (0.55 - x.flatten(1)[:, 0])
+        lead = 1 - self.slope * (x.flatten(1)[:, 0] - 0.5)
         return torch.stack([lead, lead * 0 + torch.randn(len(x))], dim=1)
 
 
 RANDOMISED: dict[str, dict[str, Any]] = {
     "fgsm": {"eot": 40}, "bim": {"eot": 40, "steps": 5}, "pgd": {"eot": 40, "steps": 5},
-    "apgd": {"eot": 4, "judge": 40, "steps": 5},
+    "apgd": {"eot": 4, "judge": 40, "steps": 5}, "apgd_t": {"eot": 4, "judge": 40, "steps": 5},
+    "mifgsm": {"eot": 40, "steps": 5}, "vmifgsm": {"eot": 40, "steps": 5, "neighbours": 1},
     "autoattack": {"cascade": "rand", "eot": 4, "judge": 40, "steps": 5},
 }  # fmt: skip
 
