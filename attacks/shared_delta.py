@@ -4,7 +4,7 @@ universal   one delta for the whole set: delta <- P(delta + a s(mean gradient)),
             (Shafahi et al. 2020, after Moosavi-Dezfooli et al. 2017). Depends on the set it is given, by nature.
 patch       a square at a random place of each image, any values inside the bounds (Karmon et al. 2018, LaVAN)
 
-`eot` of both is that of `pgd`: gradients averaged over draws of a randomised model, verdicts by the mean of fresh draws.
+`eot` of both is that of `pgd`: gradients averaged over draws of a randomised model, verdicts by fresh draws.
 """
 
 from __future__ import annotations

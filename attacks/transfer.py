@@ -18,8 +18,8 @@ them. Success in the ledger stays any misclassification.
 
 `eot` averages each gradient over that many draws of a model that draws random numbers, as in `pgd`; an example is then
 fooled where the mean prediction of as many fresh draws is wrong. It multiplies with what a method averages over by
-itself: SI takes copies * eot gradients a step, VMI (1 + neighbours) * eot, and DI passes one transform a step to all eot
-draws.
+itself: SI takes copies * eot gradients a step, VMI (1 + neighbours) * eot, and DI passes one transform a step to all
+eot draws.
 """
 
 from __future__ import annotations
