@@ -54,6 +54,15 @@ class Tracker:
             self.first[rows[fooled]] = self.seen[rows[fooled]]
         return ~fooled
 
+    def follow(self, run: Tracker) -> None:
+        """Take up a run of its own on all examples, as if only those still standing here had been in it."""
+        stand, fooled = self.first < 0, run.first > 0
+        better = stand & (fooled | (run.loss > self.loss))
+        self.best[better], self.loss[better] = run.best[better], run.loss[better]
+        now = stand & fooled
+        self.first[now] = self.seen[now] + run.first[now]
+        self.seen[stand] += run.seen[stand]
+
     def fooled(self, predicted: Tensor, rows: Tensor) -> Tensor:
         """Which rows these predictions make fooled: misclassified, or given their target class."""
         return predicted != self.y[rows] if self.aim is None else predicted == self.aim[rows]

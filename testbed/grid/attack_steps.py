@@ -15,6 +15,7 @@ from testbed.errors import nearest
 from testbed.grid import model as schema
 from testbed.grid.reader import Where
 from testbed.grid.resolved import Bound, DetectorEntry, Step
+from testbed.grid.restarts import apart
 
 EVERY_MODEL = "surrogate:*"
 
@@ -84,6 +85,10 @@ def _radii(
         if entry.curve and (len(set(entry.eps)) < 2 or facts["objective"] != "label" or victim.startswith("detector:")):
             says = "a curve is of robust accuracy: it takes two or more eps, and an attack on labels"
             resolver.fail((*where, "curve"), says)
+            return
+        if (entry.curve or entry.quantised) and apart(bound):
+            says = "restarts are judged one by one on the attack's own images: leave this out, or `average`"
+            resolver.fail((*where, "curve" if entry.curve else "quantised"), says)
             return
         resolver.check_kind(place, bound)
         if victim.startswith("detector:") and "loss" not in use.params and _has_margin(bound):

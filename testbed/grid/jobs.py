@@ -27,7 +27,7 @@ VERSIONS: Final[Mapping[str, int]] = {
     "samples": 2, "score_transfer": 1, "bank_network": 1, "detect_network": 1, "detect_worst": 1, "replay": 1,
     "score_pooled": 1, "score_failures": 1, "over_seeds": 1, "tune": 1,
     "score_groups": 1, "aggregate": 1, "recalibrated": 1,
-    "curve": 1, "score_frames": 1,
+    "curve": 1, "score_frames": 1, "restarts": 1,
 }  # fmt: skip
 
 

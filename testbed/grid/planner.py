@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from testbed.grid import pooled_jobs, recalibration, transfer
+from testbed.grid import pooled_jobs, recalibration, restarts, transfer
 from testbed.grid.across import Across, over
 from testbed.grid.attacked import Side, attacked_set
 from testbed.grid.audits import audit
@@ -227,6 +227,7 @@ class ModelPlan:
         if target.attacks and condition.kind in ("attack", "chain"):
             digest = audit(self, condition, calibrators, Seen(outputs, target), label)
             self.cell({**row, "metric": "audit"}, digest, 0)
+            restarts.cells(self, row, condition.steps[-1], target, label)
         codes = [(c.name, self.calibrator_code(c), self.fitted(c, outputs)) for c in calibrators]
         samples = self.jobs.samples(outputs, target.attacks, codes, detects, label)
         self.planner.samples.append(Sample(row, samples))

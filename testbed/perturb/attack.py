@@ -44,12 +44,15 @@ class Found:
     first_step   int `[n]`, the evaluation that first fooled each example (1, 2, ...), -1 where none did
     failed       bool `[n]`, examples the attack could not treat (their image is then the clean one)
     info         name -> number or array `[n]`: material for the audit
+    restarts     `[r n ...]`, the image that each of r starts leaves, where every start was run on every example; the
+                 audit then has the robust accuracy of each (`testbed.perturb.restarts`)
     """
 
     x: Any
     first_step: Any = None
     failed: Any = None
     info: Mapping[str, Any] = field(default_factory=dict)
+    restarts: Any = None
 
 
 @dataclass(frozen=True)

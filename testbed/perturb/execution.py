@@ -18,6 +18,7 @@ from testbed.perturb import verify
 from testbed.perturb.attack import Attack, Found, seeded
 from testbed.perturb.geometry import length, per_row
 from testbed.perturb.ledger import AttackResult, columns
+from testbed.perturb.restarts import summary
 from testbed.perturb.victim import Victim, device_of, frozen
 from testbed.types import FLAG_BAD_GRADIENT, FLAG_CLIPPED, FLAG_FAILED, FLAG_PROJECTED, FLAG_ZERO_GRADIENT
 
@@ -111,12 +112,17 @@ def _attack(attack: Attack, victim: Victim, data: Checked, seed: int) -> Found:
     target = attack.plugin.build(**attack.params)
     size = len(rows) if getattr(target, "streams", False) else attack.batch
     info: dict[str, list[Any]] = {}
+    restarts = None
     for at in torch.split(rows, size):
         part = ask(attack, target, victim.take(at), data, at, seed)
         whole.x[at], whole.first_step[at], whole.failed[at] = part.x, part.first_step, part.failed
         for key, value in part.info.items():
             info.setdefault(key, []).append((_spread(value, at, len(data.x)), len(at)))
-    return Found(whole.x, whole.first_step, whole.failed, {key: _merge(values) for key, values in info.items()})
+        if part.restarts is not None:
+            restarts = torch.stack([data.x] * len(part.restarts)) if restarts is None else restarts
+            restarts[:, at] = part.restarts
+    merged = {key: _merge(values) for key, values in info.items()}
+    return Found(whole.x, whole.first_step, whole.failed, merged, restarts)
 
 
 def ask(attack: Attack, target: Callable[..., Any], victim: Victim, data: Checked, rows: Tensor, seed: int) -> Found:
@@ -126,10 +132,16 @@ def ask(attack: Attack, target: Callable[..., Any], victim: Victim, data: Checke
     """
     ids, clean = data.ids[rows.cpu().numpy()], data.x[rows]
     part = _call(attack, target, victim, clean.clone(), data.y[rows].clone(), ids, seed)
-    checked = verify.output(attack.plugin.ref, part.x, clean, data.low, data.high)
+
+    def checked(images: Any) -> Tensor:
+        out = verify.output(attack.plugin.ref, images, clean, data.low, data.high)
+        out[:, list(attack.fixed)] = clean[:, list(attack.fixed)]
+        return out
+
+    images = checked(part.x)
     failed = torch.zeros_like(data.wrong[rows]) if part.failed is None else torch.as_tensor(part.failed).to(rows.device)
-    checked[:, list(attack.fixed)] = clean[:, list(attack.fixed)]
-    x = torch.where(per_row(failed, checked), clean, checked)
+    x = torch.where(per_row(failed, images), clean, images)
+    restarts = None if part.restarts is None else torch.stack([checked(run) for run in part.restarts])
     where = victim.positions(torch.arange(len(rows), device=rows.device))
     seen = victim.counts.first_wrong[where]
     steps = (
@@ -137,7 +149,7 @@ def ask(attack: Attack, target: Callable[..., Any], victim: Victim, data: Checke
         if part.first_step is None
         else torch.as_tensor(part.first_step).to(rows.device)
     )
-    return Found(x, steps.long(), failed, part.info)
+    return Found(x, steps.long(), failed, part.info, restarts)
 
 
 def _spread(value: Any, at: Tensor, n: int) -> Any:
@@ -199,14 +211,7 @@ def _judge(
     attack: Attack, model: Any, data: Checked, found: Found, victim: Victim, training: bool, seed: int
 ) -> AttackResult:
     """Verify the images, score them with a forward pass of our own and write the ledger."""
-    projected = torch.zeros_like(data.wrong)
-    x_adv = found.x
-    if attack.norm is not None and attack.eps is not None:
-        name, minimal = attack.plugin.ref, attack.plugin.facts["minimal"]
-        x_adv, projected = verify.budget(
-            name, x_adv, data.x, attack.norm, attack.eps, data.low, data.high, minimal=minimal
-        )
-    x_adv[data.wrong] = data.x[data.wrong]
+    x_adv, projected = _verified(attack, found.x, data)
     logits = _decided(attack, model, x_adv, data.ids, seed, data.fresh, "attacked") if len(x_adv) else data.logits
     if attack.plugin.facts["objective"] == "confidence":
         changed = logits.argmax(1) != data.logits.argmax(1)
@@ -235,7 +240,26 @@ def _judge(
         flags=sum(mask.int() * bit for mask, bit in marks),
     )
     audit = {**found.info, **_by_products(attack, model, data, counts, training, seed)}
+    if found.restarts is not None:
+        audit |= summary(len(data.x), [_fooled(attack, model, data, images, seed) for images in found.restarts])
     return AttackResult(x=x_adv.to(data.home), audit=audit, **table)
+
+
+def _verified(attack: Attack, x: Tensor, data: Checked) -> tuple[Tensor, Tensor]:
+    """The images inside the ball, clean where wrong beforehand, and which of them had to be moved onto it."""
+    projected = torch.zeros_like(data.wrong)
+    if attack.norm is not None and attack.eps is not None:
+        name, minimal = attack.plugin.ref, attack.plugin.facts["minimal"]
+        x, projected = verify.budget(name, x, data.x, attack.norm, attack.eps, data.low, data.high, minimal=minimal)
+    x[data.wrong] = data.x[data.wrong]
+    return x, projected
+
+
+def _fooled(attack: Attack, model: Any, data: Checked, images: Tensor, seed: int) -> int:
+    """How many examples the images of one restart fool, verified and judged as the set itself is."""
+    x, _ = _verified(attack, images, data)
+    logits = _decided(attack, model, x, data.ids, seed, data.fresh, "attacked")
+    return int(((logits.argmax(1) != data.y) & (data.y >= 0)).sum())
 
 
 def _margin_and_loss(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ HOME: Final[Mapping[str, str]] = {
     "describe": "sets", "split": "sets", "ood": "sets", "shift": "sets", "quantise": "sets",
     "file": "models", "weights": "models", "train": "models", "forward": "models",
     "attack": "attacks", "worst": "attacks", "audit": "audits", "curve": "curves",
+    "restarts": "restarts",
     "bank_network": "networks", "detect_network": "networks", "detect_worst": "attacks",
     "calibrate": "fits", "bank": "fits", "detect": "fits",
     "tune": "fits", "score_pooled": "pooled", "score_failures": "pooled", "over_seeds": "pooled",

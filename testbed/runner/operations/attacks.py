@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from testbed.errors import DataError
+from testbed.perturb import restarts
 from testbed.runner.operations import access
 from testbed.store import Store, Writer
 from testbed.types import Array, Examples, Job, Outputs
@@ -152,7 +153,7 @@ def merge_audits(parts: list[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
             merged[name] = float(max(float(v) for _, v in values))
         elif first.dtype.kind == "f":
             merged[name] = float(sum(size * float(v) for size, v in values) / total)
-    return merged
+    return {**merged, **restarts.merged([audit for _, audit in parts], total)}
 
 
 def worst(job: Job, store: Store, writer: Writer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,20 @@ OWN = frozenset({"ledger", "outputs"})
 
 def audit(job: Job, store: Store, writer: Writer) -> None:
     """One row a check: its number, its limit, pass or fail."""
-    digests = job.inputs["ledger"]
-    sizes = [store.require(d).meta["n"] for d in digests]
-    found = merge_audits([(n, store.require(d).meta["audit"]) for n, d in zip(sizes, digests, strict=True)])
-    book = access.ledger(store, digests)
+    found = by_products(store, job.inputs["ledger"])
+    book = access.ledger(store, job.inputs["ledger"])
     checks = basic_checks(found, book["success"], book["first_step"])
     further = {role: _success(job, store, role, book["ids"]) for role in job.inputs if role not in OWN}
     if further:
         checks += full_checks(book["success"], further, book["confidence_before"], job.recipe["slack"])
     writer.meta["failed"] = failed(checks)
     write_rows(writer, [check_row(check, len(book["success"])) for check in checks])
+
+
+def by_products(store: Store, digests: Sequence[str]) -> dict[str, Any]:
+    """What the shards of one attack noted for the audit, as one."""
+    found = [store.require(digest).meta for digest in digests]
+    return merge_audits([(meta["n"], meta["audit"]) for meta in found])
 
 
 def _success(job: Job, store: Store, role: str, ids: Array) -> Array:

@@ -58,17 +58,19 @@ def over_seeds(job: Job, store: Store, writer: Writer) -> None:
     tables = [store.table(digest, "rows").to_pylist() for digest in job.inputs["rows"]]
     rows = []
     for same in zip(*tables, strict=True):
-        mean, spread = seeds_estimates([np.nan if one["value"] is None else one["value"] for one in same], same)
+        mean, spread = repeats_estimates([np.nan if one["value"] is None else one["value"] for one in same], same)
         rows += estimate_rows(2 * same[0]["position"], mean)
         rows += estimate_rows(2 * same[0]["position"] + 1, spread)
     write_rows(writer, rows)
 
 
-def seeds_estimates(values: Sequence[float], rows: Sequence[Mapping[str, Any]]) -> tuple[Estimate, Estimate]:
-    """Mean with Student's interval, and sample standard deviation, of one number over training seeds.
+def repeats_estimates(
+    values: Sequence[float], rows: Sequence[Mapping[str, Any]], over: str = "training seeds"
+) -> tuple[Estimate, Estimate]:
+    """Mean with Student's interval, and sample standard deviation, of one number over training seeds or restarts.
 
     >>> rows = [{"convention": "top-1; wilson 95%", "n": 10}] * 3
-    >>> for one in seeds_estimates([0.90, 0.92, 0.94], rows): print(one)
+    >>> for one in repeats_estimates([0.90, 0.92, 0.94], rows): print(one)
     0.92 [0.8703, 0.9697] (n=10; mean over 3 training seeds; top-1; wilson 95%; Student 95% over seeds)
     0.02 no interval (n=10; standard deviation (n - 1) over 3 training seeds; top-1; wilson 95%)
     """
@@ -80,9 +82,10 @@ def seeds_estimates(values: Sequence[float], rows: Sequence[Mapping[str, Any]]) 
     shared = "; ".join(w for w in words[0] if all(w in others for others in words))
     mean, std = float(numbers.mean()), float(numbers.std(ddof=1))
     half = float(t.ppf(0.975, k - 1)) * std / np.sqrt(k)
+    convention = f"mean over {k} {over}; {shared}; Student 95% over {over.split()[-1]}"
     return (
-        Estimate(mean, mean - half, mean + half, f"mean over {k} training seeds; {shared}; Student 95% over seeds", n),
-        Estimate(std, np.nan, np.nan, f"standard deviation (n - 1) over {k} training seeds; {shared}", n),
+        Estimate(mean, mean - half, mean + half, convention, n),
+        Estimate(std, np.nan, np.nan, f"standard deviation (n - 1) over {k} {over}; {shared}", n),
     )
 
 
