@@ -29,4 +29,4 @@ def restarts(job: Job, store: Store, writer: Writer) -> None:
         Estimate(value, *wilson(n - wrong, n), f"restart {number} of {count}; {CONVENTION}; wilson 95%", n)
         for number, (value, wrong) in enumerate(zip(each, fooled, strict=True), start=1)
     ]
-    write_rows(writer, [row for at, found in enumerate((mean, spread, alone)) for row in estimate_rows(at, found)])
+    write_rows(writer, [*estimate_rows(0, mean), *estimate_rows(1, spread), *estimate_rows(2, alone)])
