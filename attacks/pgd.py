@@ -167,6 +167,11 @@ class PGD:
         """Forward passes whose mean prediction decides whether an example is fooled."""
         return self.eot
 
+    @property
+    def early(self) -> int:
+        """Evaluations: an example fooled by then is nearly always fooled at the next smaller budget of a curve too."""
+        return self.steps // 3
+
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
         import torch

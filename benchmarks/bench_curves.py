@@ -6,18 +6,24 @@ Eight budgets, from half to four thirds of the net's own. `cost` is the sweep ov
 evaluations (a backward counts as two forwards) and in CPU seconds, one thread; `gap` the largest difference of robust
 accuracy between the sweep and the run alone at a budget, in points. Foolbox, which runs a budget after the other, would
 pay the sum of the single runs, which is the last column.
+
+With `--grid` the same as two conditions of a grid, `curve: true` and not, on mnist_cnn_a_adv, in a new store: CPU
+seconds of the jobs that make the attacked sets (`sets`) and of those that run the model on them too, of the curve over
+the dearest budget alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
-from attack_subjects import NETS, load
+from attack_subjects import DATA, NETS, load
 
 import testbed
 from testbed.perturb.curve import Curve, sweep
@@ -54,6 +60,42 @@ def bench(name: str, model: Any, x: Any, y: Any, largest: float, norm: str) -> N
     )
 
 
+def in_a_grid(name: str, n: int) -> None:
+    """The attack as a curve of a grid and budget by budget, each in a new store, after a small grid to warm up."""
+    levels = np.linspace(0.15, 0.4, 8).tolist()
+    run_grid("fgsm", [0.1], 50, curve=False)
+    (swept, scored), accuracy = run_grid(name, levels, n, curve=True)
+    (alone, outputs), expected = run_grid(name, levels, n, curve=False)
+    sets = sum(swept.values()) / max(alone.values())
+    both = (sum(swept.values()) + sum(scored.values())) / (max(alone.values()) + max(outputs.values()))
+    gap = max(abs(accuracy[eps] - expected[eps]) for eps in levels)
+    print(f"{name:<12} sets {sets:.2f}  with their outputs {both:.2f}  gap {100 * gap:.2f}", flush=True)
+
+
+def run_grid(name: str, levels: list[float], n: int, *, curve: bool) -> Any:
+    """CPU seconds of the jobs that attack and of those that score, by their labels, and the accuracies."""
+    attack = {"attack": {"use": name, **PARAMS.get(name, {})}, "norm": "linf", "eps": levels, "name": "swept"}
+    grid = {
+        "name": f"curve-{name}",
+        "data": [{"use": "mnist", "train": 100, "calibration": 100, "test": n}],
+        "models": [{"use": "small-cnn", "weights": str(DATA / "weights" / "mnist_cnn_a_adv.safetensors")}],
+        "conditions": [{**attack, "curve": curve}],
+        "metrics": ["accuracy"],
+        "intervals": {"replicates": 0},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        out, settings = Path(folder) / "run", {"executor": "serial", "page": False}
+        table = testbed.evaluate(grid, out=out, store=str(Path(folder) / "store"), **settings).to_pylist()
+        jobs = pq.read_table(out / "jobs.parquet").to_pylist()
+    spent: tuple[dict[str, float], dict[str, float]] = ({}, {})
+    for job in jobs:
+        if job["kind"] in ("attack", "sweep", "level", "forward"):
+            where = spent[job["kind"] == "forward"]
+            label = job["label"].split(" [")[0]
+            where[label] = where.get(label, 0.0) + job["cpu_seconds"]
+    return spent, {row["eps"]: row["value"] for row in table if row["metric"] == "accuracy"}
+
+
 def main() -> None:
     """Read the options and print a line an attack."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -62,7 +104,12 @@ def main() -> None:
     parser.add_argument("--norm", default="linf", choices=["linf", "l2"])
     parser.add_argument("--attacks", default="pgd,apgd,autoattack")
     parser.add_argument("--saved", type=Path, default=None, help="folder with fgsm_rs.safetensors")
+    parser.add_argument("--grid", action="store_true", help="as conditions of a grid")
     options = parser.parse_args()
+    if options.grid:
+        for name in options.attacks.split(","):
+            in_a_grid(name, options.n)
+        return
     torch.set_num_threads(1)
     model, x, y = load(options.net, options.n, options.saved)
     print(f"{options.net} {options.norm} n={len(x)}, 8 budgets")

@@ -79,7 +79,7 @@ def _grid(
     plan = make_plan(path)
     preview, row = runner.pick(plan, wanted)
     target = _free(out or Path(_file_name(f"{plan.name}-{row['dataset']}-{preview.condition}-{form}")))
-    if form != "npy" and not rounded and plan.jobs[preview.perturbed[0]].kind == "attack":
+    if form != "npy" and not rounded and plan.jobs[preview.perturbed[0]].kind in ("attack", "level"):
         raise UsageError(f"format {form!r} holds 8-bit images and an attacked set is float32: add --round, or -f npy")
     batches, about = runner.of_grid(plan, preview, row, Store(store or default_url()), license, rounded)
     return write(batches, target, form=form, about=about)  # type: ignore[arg-type]

@@ -68,8 +68,8 @@ def _victims(resolver: Resolver, where: Where, given: Sequence[str]) -> Iterator
 def _radii(
     resolver: Resolver, where: Where, place: Where, entry: schema.AttackCondition, use: schema.Use, victim: str
 ) -> Iterator[Step]:
-    made: dict[float, Step] = {}
-    for eps in sorted(entry.eps, reverse=True) if entry.curve else entry.eps:
+    curve = tuple(sorted(set(entry.eps))) if entry.curve else ()
+    for eps in entry.eps:
         bound = resolver.bind("attack", place, use, {"norm": entry.norm, "eps": eps}, owns=("eps", "norm"))
         if bound is None:
             return
@@ -82,7 +82,7 @@ def _radii(
             says = "moves the confidence of a classifier; a detector's score is attacked by an attack on labels"
             resolver.fail((*where, "victim"), f"attack {bound.plugin.name!r} {says}, for example pgd")
             return
-        if entry.curve and (len(set(entry.eps)) < 2 or facts["objective"] != "label" or victim.startswith("detector:")):
+        if entry.curve and (len(curve) < 2 or facts["objective"] != "label" or victim.startswith("detector:")):
             says = "a curve is of robust accuracy: it takes two or more eps, and an attack on labels"
             resolver.fail((*where, "curve"), says)
             return
@@ -95,9 +95,7 @@ def _radii(
             bound = replace(bound, params={**bound.params, "loss": "margin"})
         if entry.curve and facts["minimal"] and bound.params.get("eps") is not None:
             bound = replace(bound, params={**bound.params, "eps": None})
-        larger = made[min(made)] if entry.curve and made else None
-        made[eps] = Step("attack", bound, None, entry.norm, eps, victim, entry.quantised, entry.curve, larger)
-    yield from (made[eps] for eps in entry.eps)
+        yield Step("attack", bound, None, entry.norm, eps, victim, entry.quantised, curve)
 
 
 def _has_margin(bound: Bound) -> bool:

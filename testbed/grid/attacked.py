@@ -1,4 +1,4 @@
-"""Planning attacked sets: what each victim needs, and which earlier work an attack takes up.
+"""Planning attacked sets: what each victim needs, and whether a set is made alone or is a level of a sweep.
 
 model          the network the cells are about
 surrogate:N    another network of the grid; the set is then scored on this one
@@ -41,8 +41,10 @@ def attacked_set(plan: ModelPlan, target: SetRef, step: Step, through: Calibrato
 
 def _attacked(plan: ModelPlan, target: SetRef, step: Step, through: CalibratorEntry | None, side: Side) -> SetRef:
     aim = aimed(plan, target, step, through, side)
-    along = {"larger": attacked_set(plan, target, step.larger, through, side)} if step.larger else {}
-    return plan.jobs.attack(target, step, aim.model, plan.seed, aim.victim, aim.reads, along)
+    if not step.curve:
+        return plan.jobs.attack(target, step, aim.model, plan.seed, aim.victim, aim.reads)
+    sweep = plan.jobs.sweep(target, step, aim.model, plan.seed, aim.victim, aim.reads)
+    return plan.jobs.level(sweep, target, step, aim.model)
 
 
 def aimed(plan: ModelPlan, target: SetRef, step: Step, through: CalibratorEntry | None, side: Side) -> Aim:

@@ -1,8 +1,8 @@
 """Security curves of a grid: the budgets of one attack planned as one sweep, and the two numbers of the whole curve.
 
-`curve: true` on an attack condition with several eps: the attack is run at the largest, and each smaller budget takes
-up what the next larger one found (`testbed.perturb.warm`). Each budget has its own rows as always; the area under the
-curve and the median minimal distance are rows without an eps.
+`curve: true` on an attack condition with several eps: one job a shard takes every example down the budgets
+(`testbed.perturb.levels`), and a small one for each budget hands on what it left there. Each budget has its own rows as
+always; the area under the curve and the median minimal distance are rows without an eps.
 """
 
 from __future__ import annotations

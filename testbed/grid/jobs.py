@@ -7,7 +7,7 @@ operation computes changes: that is the only way old artifacts are known to be o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -27,7 +27,7 @@ VERSIONS: Final[Mapping[str, int]] = {
     "samples": 2, "score_transfer": 1, "bank_network": 1, "detect_network": 1, "detect_worst": 1, "replay": 1,
     "score_pooled": 1, "score_failures": 1, "over_seeds": 1, "tune": 1,
     "score_groups": 1, "aggregate": 1, "recalibrated": 1,
-    "curve": 1, "score_frames": 1, "restarts": 1,
+    "curve": 1, "score_frames": 1, "restarts": 1, "sweep": 1, "level": 1,
 }  # fmt: skip
 
 
@@ -55,6 +55,17 @@ class ModelRef:
     train_seed: int | None
     weights: tuple[str, ...]
     describe: str
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard of a set for a job: its number, the job's inputs, its place in a whole artifact, size and label."""
+
+    number: int
+    inputs: Mapping[str, Sequence[str]]
+    part: int | None
+    n: int | None
+    label: str
 
 
 class Jobs:
@@ -233,25 +244,56 @@ class Jobs:
 
         along   by role, attacks on the same target that are read shard by shard
         """
-        runtime = self.runtime
-        fields = {
-            **self.network(model), "attack": self.code(step.bound), "norm": step.norm, "eps": step.eps, "seed": seed,
-            "victim": dict(victim), "runtime": runtime, **fresh_draws(step),
-        }  # fmt: skip
-        count = target.parts or 1
+        fields = {"attack": self.code(step.bound), "eps": step.eps, **self._attacking(step, model, seed, victim)}
         digests = []
-        for part in range(count):
-            n = None if target.n is None else min(self.grid.runtime.shard, target.n - part * self.grid.runtime.shard)
-            source = target.digests if len(target.digests) == 1 else (target.digests[part],)
-            shard = part if target.parts and len(target.digests) == 1 else None
-            label = f"{step.bound.plugin.name} {step.norm} {step.eps:.4g} on {model.entry.name}" + (
-                f" [{part + 1}/{count}]" if count > 1 else ""
-            )
-            inputs = {"set": source, "weights": model.weights, "describe": [model.describe], **extra}
-            inputs |= {role: (other.attacks[part],) for role, other in (along or {}).items()}
-            digests.append(
-                self.add("attack", {**fields, "part": shard}, inputs, label, attack_cost(step, n), self.gpus)
-            )
+        for shard in self._shards(target):
+            inputs = {**shard.inputs, "weights": model.weights, "describe": [model.describe], **extra}
+            inputs |= {role: (other.attacks[shard.number],) for role, other in (along or {}).items()}
+            label, cost = f"{_attack_label(step, model, step.eps)}{shard.label}", attack_cost(step, shard.n)
+            digests.append(self.add("attack", {**fields, "part": shard.part}, inputs, label, cost, self.gpus))
+        return self._attacked(target, step, digests)
+
+    def sweep(
+        self,
+        target: SetRef,
+        step: Step,
+        model: ModelRef,
+        seed: int,
+        victim: Mapping[str, Any],
+        extra: Mapping[str, Sequence[str]],
+    ) -> list[str]:
+        """All budgets of a security curve, one job a shard."""
+        code = self.code(step.bound)
+        code["params"] = {name: value for name, value in code["params"].items() if name != "eps"}
+        fields = {"attack": code, "eps": list(step.curve), **self._attacking(step, model, seed, victim)}
+        digests = []
+        for shard in self._shards(target):
+            inputs = {**shard.inputs, "weights": model.weights, "describe": [model.describe], **extra}
+            label = f"sweep of {_attack_label(step, model, max(step.curve))}{shard.label}"
+            cost = {name: value and 2 * value for name, value in attack_cost(step, shard.n).items()}
+            digests.append(self.add("sweep", {**fields, "part": shard.part}, inputs, label, cost, self.gpus))
+        return digests
+
+    def level(self, sweep: Sequence[str], target: SetRef, step: Step, model: ModelRef) -> SetRef:
+        """The set that a sweep leaves at one of its budgets."""
+        label = _attack_label(step, model, step.eps)
+        digests = [self.add("level", {"eps": step.eps}, {"sweep": [one]}, label) for one in sweep]
+        return self._attacked(target, step, digests)
+
+    def _attacking(self, step: Step, model: ModelRef, seed: int, victim: Mapping[str, Any]) -> dict[str, Any]:
+        """What decides an attack beside the plug-in and its budget."""
+        own = {"norm": step.norm, "seed": seed, "victim": dict(victim), "runtime": self.runtime}
+        return {**self.network(model), **own, **fresh_draws(step)}
+
+    def _shards(self, target: SetRef) -> Iterator[Shard]:
+        count, size = target.parts or 1, self.grid.runtime.shard
+        for number in range(count):
+            n = None if target.n is None else min(size, target.n - number * size)
+            source = target.digests if len(target.digests) == 1 else (target.digests[number],)
+            part = number if target.parts and len(target.digests) == 1 else None
+            yield Shard(number, {"set": source}, part, n, f" [{number + 1}/{count}]" if count > 1 else "")
+
+    def _attacked(self, target: SetRef, step: Step, digests: Sequence[str]) -> SetRef:
         done = SetRef(tuple(digests), target.n, target.parts, tuple(digests))
         if not step.quantised:
             return done
@@ -356,6 +398,10 @@ class Jobs:
             "detectors": [name for name, _ in detects],
         }
         return self.add("samples", fields, inputs, f"samples {label}")
+
+
+def _attack_label(step: Step, model: ModelRef, eps: float | None) -> str:
+    return f"{step.bound.plugin.name} {step.norm} {eps:.4g} on {model.entry.name}"
 
 
 def attack_cost(step: Step, n: int | None) -> dict[str, int | None]:

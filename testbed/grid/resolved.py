@@ -63,7 +63,7 @@ class ModelEntry:
 class Step:
     """One shift or one attack of a condition.
 
-    curve   the attack is one budget of a security curve; `larger` is then the next larger budget, None at the largest
+    curve   the budgets, rising, of the security curve that the attack is one budget of; none where it is run alone
     """
 
     kind: str
@@ -73,8 +73,7 @@ class Step:
     eps: float | None = None
     victim: str = "model"
     quantised: bool = False
-    curve: bool = False
-    larger: Step | None = None
+    curve: tuple[float, ...] = ()
 
     def spelled(self) -> dict[str, Any]:
         """The plug-in with its parameters, as the `params` column of results.parquet has it."""

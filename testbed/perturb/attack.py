@@ -17,6 +17,7 @@ Rules
   slices of `batch` examples.
 - A security curve (`testbed.perturb.descent`) gives a plug-in class with `row_eps = True` its eps as a float32 tensor
   `[n]`, a budget an example, and asks one with a method `stages()` stage by stage. Users give a number, as ever.
+  Where it says `early`, a number of evaluations, an example fooled by then skips the next smaller budget.
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ def sweep(
 
     rising = np.unique(np.asarray(epsilons, dtype=np.float64))
     descent = descend([at(float(eps)) for eps in rising], model, x, y, ids=ids, seed=seed)
-    counts, level = descent.victim.counts, descent.level.cpu().numpy()
-    fooled = np.arange(len(rising))[:, None] > level
+    counts, stood = descent.victim.counts, descent.stood.cpu().numpy()
+    fooled = np.arange(len(rising))[:, None] > stood
     reach = descent.reach.cpu().numpy()
     return Curve(rising, fooled, reach, round(float(counts.gradients.sum())), round(float(counts.queries.sum())))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from testbed.perturb.attack import Attack, Found, seeded
 from testbed.perturb.geometry import length, per_row
 from testbed.perturb.ledger import AttackResult, columns
 from testbed.perturb.restarts import summary
-from testbed.perturb.victim import Victim, device_of, frozen
+from testbed.perturb.victim import Counts, Victim, device_of, frozen
 from testbed.types import FLAG_BAD_GRADIENT, FLAG_CLIPPED, FLAG_FAILED, FLAG_PROJECTED, FLAG_ZERO_GRADIENT
 
 
@@ -47,7 +47,14 @@ def execute(attack: Attack, model: Any, x: Any, y: Any, *, ids: Any, seed: int) 
         victim = Victim(model, ids=data.ids, labels=data.y, batch=attack.batch)
         with verify.untouched(attack.plugin.ref, model, x=data.x, y=data.y):
             found = _attack(attack, victim, data, seed)
-        return _judge(attack, model, data, found, victim, training, seed)
+        result = judge(attack, model, data, found, victim.counts, seed)
+        facts = model_facts(attack, model, data, training) | gradient_facts(victim.counts)
+        if has_noise(attack) and len(data.x):
+            fooled = noise_fools(attack, model, data, seed, ~data.wrong)
+            facts["noise_success"] = float(fooled.sum()) / max(int((~data.wrong).sum()), 1)
+        if found.restarts is not None:
+            facts |= summary(len(data.x), [_fooled(attack, model, data, images, seed) for images in found.restarts])
+        return replace(result, audit={**found.info, **facts})
 
 
 def prepare(attack: Attack, model: Any, x: Any, y: Any, ids: Any, seed: int) -> Checked:
@@ -207,9 +214,7 @@ def _where(error: BaseException) -> str:
     )
 
 
-def _judge(
-    attack: Attack, model: Any, data: Checked, found: Found, victim: Victim, training: bool, seed: int
-) -> AttackResult:
+def judge(attack: Attack, model: Any, data: Checked, found: Found, counts: Counts, seed: int) -> AttackResult:
     """Verify the images, score them with a forward pass of our own and write the ledger."""
     x_adv, projected = _verified(attack, found.x, data)
     logits = _decided(attack, model, x_adv, data.ids, seed, data.fresh, "attacked") if len(x_adv) else data.logits
@@ -220,7 +225,6 @@ def _judge(
     labelled = data.y >= 0
     success = (logits.argmax(1) != data.y) & labelled
     margin, loss = _margin_and_loss(logits, data.y.clamp_min(0))
-    counts = victim.counts
     marks = [
         (data.clipped, FLAG_CLIPPED), (projected, FLAG_PROJECTED), (found.failed, FLAG_FAILED),
         (counts.zero_gradients > 0, FLAG_ZERO_GRADIENT), (counts.bad_gradients > 0, FLAG_BAD_GRADIENT),
@@ -239,10 +243,7 @@ def _judge(
         confidence_after=logits.double().softmax(1).amax(1),
         flags=sum(mask.int() * bit for mask, bit in marks),
     )
-    audit = {**found.info, **_by_products(attack, model, data, counts, training, seed)}
-    if found.restarts is not None:
-        audit |= summary(len(data.x), [_fooled(attack, model, data, images, seed) for images in found.restarts])
-    return AttackResult(x=x_adv.to(data.home), audit=audit, **table)
+    return AttackResult(x=x_adv.to(data.home), audit={}, **table)
 
 
 def _verified(attack: Attack, x: Tensor, data: Checked) -> tuple[Tensor, Tensor]:
@@ -270,42 +271,52 @@ def _margin_and_loss(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return own - others, torch.logsumexp(wide, 1) - own
 
 
-def _by_products(attack: Attack, model: Any, data: Checked, counts: Any, training: bool, seed: int) -> dict[str, Any]:
-    """Numbers of the basic audit. They cost two forward passes: random noise of the same size, and a repeat."""
+def model_facts(attack: Attack, model: Any, data: Checked, training: bool) -> dict[str, Any]:
+    """What the audit wants to know of model and set, whatever the budget; a forward pass of one batch."""
     if len(data.x) == 0:
         return {}
-    total = float(counts.gradients.sum())
     few = data.x[: attack.batch]
     once = data.logits if data.fresh == 1 else Victim(model, batch=attack.batch)(few)
     softmaxed = bool((once >= 0).all()) and bool(((once.sum(1) - 1).abs() < 1e-4).all())
-    out = {
+    again = Victim(model, batch=attack.batch)(few)
+    return {
         "n": len(data.x),
         "already_wrong": int(data.wrong.sum()),
         "clipped_inputs": int(data.clipped.sum()),
-        "zero_gradient_share": float(counts.zero_gradients.sum()) / total if total else 0.0,
-        "bad_gradient_share": float(counts.bad_gradients.sum()) / total if total else 0.0,
         "softmax_as_logits": softmaxed,
         "was_in_train_mode": training,
+        "randomised_forward": float((again - once[: len(few)]).abs().max()),
+        **({"fresh_draws": data.fresh} if data.fresh > 1 else {}),
     }
-    again = Victim(model, batch=attack.batch)(few)
-    out["randomised_forward"] = float((again - once[: len(few)]).abs().max())
-    if data.fresh > 1:
-        out["fresh_draws"] = data.fresh
-    if attack.norm in ("linf", "l2", "l1") and attack.eps:
-        out["noise_success"] = _noise_success(attack, model, data, seed)
-    return out
 
 
-def _noise_success(attack: Attack, model: Any, data: Checked, seed: int) -> float:
-    """Share of the rightly classified examples that one random perturbation of size eps fools."""
-    from testbed.perturb.geometry import confine, per_row, random_direction
+def gradient_facts(counts: Counts) -> dict[str, float]:
+    """Shares of the gradients that were exactly zero, and that held NaN or infinity; nothing for an empty set."""
+    if len(counts.gradients) == 0:
+        return {}
+    total = float(counts.gradients.sum()) or 1.0
+    return {
+        "zero_gradient_share": float(counts.zero_gradients.sum()) / total,
+        "bad_gradient_share": float(counts.bad_gradients.sum()) / total,
+    }
 
-    right = torch.nonzero(~data.wrong).flatten()
-    if len(right) == 0:
-        return 0.0
-    x, norm, eps = data.x[right], str(attack.norm), float(attack.eps or 0.0)
-    rng = seeding.Rng("attack-audit-noise", 1, seed, data.ids[right.cpu().numpy()])
+
+def has_noise(attack: Attack) -> bool:
+    """Whether there is a ball to draw random noise of the same size in."""
+    return attack.norm in ("linf", "l2", "l1") and bool(attack.eps)
+
+
+def noise_fools(attack: Attack, model: Any, data: Checked, seed: int, among: Tensor) -> Tensor:
+    """bool `[n]`: which of the examples marked by `among` one random perturbation of size eps fools."""
+    from testbed.perturb.geometry import confine, random_direction
+
+    rows, out = torch.nonzero(among).flatten(), torch.zeros_like(among)
+    if len(rows) == 0:
+        return out
+    x, norm, eps = data.x[rows], str(attack.norm), float(attack.eps or 0.0)
+    rng = seeding.Rng("attack-audit-noise", 1, seed, data.ids[rows.cpu().numpy()])
     step = random_direction(rng, x, norm, "noise")
     step = step.sign() if norm == "linf" else step / per_row(length(step, norm).float().clamp_min(1e-30), step)
     logits = Victim(model, batch=attack.batch)(confine(x + eps * step, x, norm, eps, data.low, data.high))
-    return float((logits.argmax(1) != data.y[right]).double().mean())
+    out[rows] = logits.argmax(1) != data.y[rows]
+    return out

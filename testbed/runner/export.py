@@ -156,8 +156,11 @@ def _history(plan: Plan, digest_: str) -> tuple[list[dict[str, Any]], dict[str, 
     steps: list[dict[str, Any]] = []
     job = plan.jobs[digest_]
     while job.kind != "split":
-        taken = ("shift", "attack", "norm", "eps", "seed", "victim")
-        steps.insert(0, {key: job.recipe[key] for key in taken if key in job.recipe} | {"op": job.kind})
+        taken, own = ("shift", "attack", "norm", "eps", "seed", "victim"), job.recipe
+        if job.kind == "level":
+            job = plan.jobs[job.inputs["sweep"][0]]
+        recipe = {**job.recipe, **own}
+        steps.insert(0, {key: recipe[key] for key in taken if key in recipe} | {"op": job.kind})
         job = plan.jobs[job.inputs["set"][0]]
     known = {key: job.recipe[key] for key in ("dataset", "fingerprint")}
     origin = {key: job.recipe[key] for key in ("split", "counts", "limit", "seed")}

@@ -12,8 +12,8 @@ import testbed
 from testbed import seeding
 from testbed.errors import UsageError
 from testbed.perturb.curve import Curve, sweep, worst_case
+from testbed.perturb.only import only
 from testbed.perturb.victim import Victim, frozen
-from testbed.perturb.warm import only
 
 
 def setting() -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:

@@ -6,6 +6,7 @@ import pytest
 
 from testbed.errors import UsageError
 from testbed.grid.planner import plan
+from testbed.store import Store
 
 EPS = [0.02, 0.05, 0.1, 0.15, 0.2]
 
@@ -53,12 +54,18 @@ def test_the_area_and_the_median_distance_are_rows_by_hand(curved, runs, look):
     assert median["value"] == pytest.approx(sorted(best.values())[49])
 
 
-def test_another_budget_below_leaves_the_larger_ones_as_they_were(curved):
-    before = plan(curved)
-    curved["conditions"][1]["eps"] = [0.01, *EPS]
-    after = plan(curved)
-    new = [j for j in after.jobs.values() if j.kind == "attack" and j.digest not in before.jobs]
-    assert [j.recipe["eps"] for j in new] == [0.01]
+def test_one_sweep_a_shard_and_its_images_are_stored_once(curved, runs_alone):
+    curved |= {"runtime": {"shard": 40}, "keep": "inputs"}
+    planned = plan(runs_alone.write(curved))
+    kinds = [job.kind for job in planned.jobs.values()]
+    assert (kinds.count("sweep"), kinds.count("level"), kinds.count("attack")) == (3, 3 * len(EPS), 0)
+    assert runs_alone(curved).outcome.ok
+    store, files = Store(str(runs_alone.store)), {"sweep": set(), "level": set()}
+    for job in planned.jobs.values():
+        if job.kind in files:
+            blobs = store.require(job.digest).blobs
+            files[job.kind] |= {blob.file for name, blob in blobs.items() if name.startswith("set-")}
+    assert files["sweep"] == files["level"] and len(files["level"]) >= 3
 
 
 def test_a_minimum_norm_attack_is_run_once(curved, runs, look):

@@ -22,6 +22,7 @@ HOME: Final[Mapping[str, str]] = {
     "file": "models", "weights": "models", "train": "models", "forward": "models",
     "attack": "attacks", "worst": "attacks", "audit": "audits", "curve": "curves",
     "restarts": "restarts",
+    "sweep": "attacks", "level": "attacks",
     "bank_network": "networks", "detect_network": "networks", "detect_worst": "attacks",
     "calibrate": "fits", "bank": "fits", "detect": "fits",
     "tune": "fits", "score_pooled": "pooled", "score_failures": "pooled", "over_seeds": "pooled",
@@ -42,7 +43,7 @@ def perform(job: Job, store: Store) -> dict[str, int]:
 
 #: Input role -> roles of the blobs that are read of it. A set is read for its examples, all else for its results.
 READS: Final[Mapping[str, frozenset[str]]] = {
-    "set": frozenset({"data", "inputs"}), "larger": frozenset({"data", "inputs", "outputs"}),
+    "set": frozenset({"data", "inputs"}), "sweep": frozenset({"inputs", "outputs"}),
 }  # fmt: skip
 
 

@@ -86,10 +86,7 @@ class SetWriter:
         step = shard or max(len(examples), 1)
         for start in range(0, len(examples), step):
             part = examples.take(slice(start, start + step))
-            arrays = {"x": np.ascontiguousarray(part.x), "y": part.y, "ids": part.ids}
-            if part.groups is not None:
-                arrays["groups"] = part.groups
-            self.writer.tensors(f"set-{self.count:05d}", arrays, role=self.role)
+            write_shard(self.writer, f"{self.count:05d}", part, self.role)
             self.preview = part if self.preview is None else joined(self.preview, part)
             self.preview = self.preview.take(np.sort(np.argsort(lottery(self.preview.ids), kind="stable")[:PREVIEW]))
             self.count += 1
@@ -102,6 +99,14 @@ class SetWriter:
         kept = {"x": np.ascontiguousarray(self.preview.x), "ids": self.preview.ids}
         self.writer.tensors("preview", kept, role="preview")
         self.writer.meta["n"] = self.n
+
+
+def write_shard(writer: Writer, number: str, part: Examples, role: str = "inputs") -> None:
+    """Write one shard of a set."""
+    arrays = {"x": np.ascontiguousarray(part.x), "y": part.y, "ids": part.ids}
+    if part.groups is not None:
+        arrays["groups"] = part.groups
+    writer.tensors(f"set-{number}", arrays, role=role)
 
 
 def joined(first: Examples, second: Examples) -> Examples:

@@ -1,9 +1,10 @@
-"""Jobs about attacks: attack one shard, take the worst case over attacks."""
+"""Jobs about attacks: attack one shard, at one budget or at all of a curve, and take the worst case over attacks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,82 +13,163 @@ from testbed.errors import DataError
 from testbed.perturb import restarts
 from testbed.runner.operations import access
 from testbed.store import Store, Writer
-from testbed.types import Array, Examples, Job, Outputs
+from testbed.types import Array, Examples, Job, Outputs, Spec
 
 
 def attack(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
     """Attack one shard of a set, and keep the images, the ledger and the audit's by-products."""
-    import torch
+    from testbed.perturb.only import only
 
-    from testbed.perturb import unit
-    from testbed.perturb.attack import Attack
-    from testbed.perturb.pushed import Pushed
-    from testbed.runner.operations.models import as_planned, classifier, tensor
-
-    recipe = job.recipe
-    plugin = access.code("attack", recipe["attack"], store)
-    parts = list(access.shards(store, job.inputs["set"], recipe["part"]))
-    with as_planned(recipe["runtime"]) as device:
-        model = classifier(job, store, device)
-        victim = victim_of(job, store, model)
-        spec = parts[0].spec
-        box = unit.UnitBox(victim, spec) if unit.needed(spec) else None
-        params, batch = recipe["attack"]["params"], recipe["runtime"]["batch"]
-        handle = Attack(plugin, params, recipe["norm"], recipe["eps"], batch=batch, fixed=spec.categorical)
-        out = access.SetWriter(writer, parts[0].spec.attacked(), parts[0].group_names)
-        books, audits = [], []
-        for examples in parts:
-            x = tensor(examples, device)
-            y = torch.from_numpy(np.array(examples.y))
-            if isinstance(victim, Pushed):
-                y = torch.full_like(y, victim.label)
-            elif (examples.y < 0).any() and plugin.facts["objective"] != "detector":
-                with torch.inference_mode():
-                    y = model.logits(x).argmax(1).cpu()
-                writer.meta["labels"] = "the model's own clean predictions: the set has none"
-            start = x if box is None else box.enter(x)
-            result = narrowed(job, store, handle, box, device).run(
-                box or victim, start, y, ids=examples.ids, seed=recipe["seed"]
-            )
-            moved = result.x if box is None else box.restored(result.x, x)
-            if isinstance(victim, Pushed):
-                result = replace(result, success=crossed(victim, moved, device, batch))
-            out.add(
-                Examples(
-                    unit.at_rest(moved, spec),
-                    examples.y,
-                    examples.ids,
-                    examples.spec.attacked(),
-                    examples.groups,
-                    examples.group_names,
-                )
-            )
-            books.append({"ids": examples.ids, **result.ledger()})
-            audits.append((len(examples), dict(result.audit)))
+    eps, seed, tally = job.recipe["eps"], job.recipe["seed"], Tally()
+    with Stand.of(job, store) as stand:
+        handle = stand.handle(job.recipe["attack"]["params"], eps)
+        if "standing" in job.inputs:
+            book = access.ledger(store, job.inputs["standing"])
+            handle = only(handle, book["ids"][~book["success"]])
+        out = access.SetWriter(writer, stand.spec.attacked(), stand.group_names)
+        for examples in stand.examples():
+            x, y = stand.enter(examples)
+            result = handle.run(stand.box or stand.victim, x, y, ids=examples.ids, seed=seed)
+            out.add(tally.add(*stand.leave(examples, result)))
     out.close()
-    book = {name: np.concatenate([b[name] for b in books]) for name in books[0]}
-    writer.tensors("ledger", book)
-    writer.meta["audit"] = merge_audits(audits)
-    # What an endpoint is sent is paid for, so its cost holds the checks of the result too; the ledger's queries do not.
-    sent = getattr(model.module, "sent", None)
-    forwards = int(book["queries"].sum()) if sent is None else sent
-    return {"forwards": forwards, "gradients": int(book["gradients"].sum())}
+    writer.meta.update(stand.notes)
+    tally.write(writer)
+    return tally.costs(stand.model)
 
 
-def narrowed(job: Job, store: Store, handle: Any, box: Any, device: Any) -> Any:
-    """The attack as the job narrows it: taking up a larger budget of its curve, or only on what another left."""
-    from testbed.perturb.warm import Larger, only, warmed
-    from testbed.runner.operations.models import tensor
+def sweep(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
+    """Take one shard of a set down all budgets of a curve; keep for each what `attack` keeps, for `level` to read."""
+    from testbed.perturb.levels import levels
 
-    if "standing" in job.inputs:
-        book = access.ledger(store, job.inputs["standing"])
-        return only(handle, book["ids"][~book["success"]])
-    if "larger" not in job.inputs:
-        return handle
-    examples = access.whole(store, job.inputs["larger"])
-    x = tensor(examples, device)
-    book = aligned(access.ledger(store, job.inputs["larger"]), examples.ids)
-    return warmed(handle, Larger(examples.ids, x if box is None else box.enter(x), book["success"]))
+    recipe, params = job.recipe, job.recipe["attack"]["params"]
+    tallies = [Tally() for _ in recipe["eps"]]
+    with Stand.of(job, store) as stand:
+        attacks = [stand.handle({**params, "eps": eps}, eps) for eps in recipe["eps"]]
+        for number, examples in enumerate(stand.examples()):
+            x, y = stand.enter(examples)
+            found = levels(attacks, stand.box or stand.victim, x, y, ids=examples.ids, seed=recipe["seed"])
+            for level, (result, tally) in enumerate(zip(found, tallies, strict=True)):
+                access.write_shard(writer, f"{level}-{number:05d}", tally.add(*stand.leave(examples, result)))
+    about = {"spec": asdict(stand.spec.attacked()), "group_names": list(stand.group_names), **stand.notes}
+    writer.meta.update(about, eps=recipe["eps"])
+    for level, tally in enumerate(tallies):
+        tally.write(writer, f"-{level}")
+    return tallies[0].costs(stand.model, *tallies[1:])
+
+
+def level(job: Job, store: Store, writer: Writer) -> None:
+    """The set and the ledger that a sweep left at one budget, as if they were from an attack alone."""
+    digest = access.one(job, "sweep")
+    manifest = store.require(digest)
+    number = manifest.meta["eps"].index(job.recipe["eps"])
+    spec, names = access.spec_of(manifest.meta), tuple(manifest.meta["group_names"])
+    out = access.SetWriter(writer, spec, names)
+    for name in sorted(n for n in manifest.blobs if n.startswith(f"set-{number}-")):
+        t = store.tensors(digest, name)
+        out.add(Examples(t["x"], t["y"], t["ids"], spec, t.get("groups"), names))
+    out.close()
+    writer.meta.update({key: manifest.meta[key] for key in ("labels",) if key in manifest.meta})
+    writer.tensors("ledger", store.tensors(digest, f"ledger-{number}"))
+    writer.meta["audit"] = manifest.meta[f"audit-{number}"]
+
+
+@dataclass
+class Stand:
+    """All that an attack job attacks with; `notes` go to the manifest."""
+
+    job: Job
+    store: Store
+    device: Any
+    model: Any
+    victim: Any
+    box: Any
+    plugin: Any
+    spec: Spec
+    group_names: tuple[str, ...]
+    notes: dict[str, Any]
+
+    @classmethod
+    @contextmanager
+    def of(cls, job: Job, store: Store) -> Iterator[Stand]:
+        """Loaded as the job's recipe says; torch runs as planned inside."""
+        from testbed.perturb import unit
+        from testbed.runner.operations.models import as_planned, classifier
+
+        first = next(access.shards(store, job.inputs["set"], job.recipe["part"]))
+        with as_planned(job.recipe["runtime"]) as device:
+            model = classifier(job, store, device)
+            victim = victim_of(job, store, model)
+            box = unit.UnitBox(victim, first.spec) if unit.needed(first.spec) else None
+            plugin = access.code("attack", job.recipe["attack"], store)
+            yield cls(job, store, device, model, victim, box, plugin, first.spec, first.group_names, {})
+
+    def handle(self, params: Mapping[str, Any], eps: float | None) -> Any:
+        """The attack at one budget."""
+        from testbed.perturb.attack import Attack
+
+        batch = self.job.recipe["runtime"]["batch"]
+        return Attack(self.plugin, params, self.job.recipe["norm"], eps, batch=batch, fixed=self.spec.categorical)
+
+    def examples(self) -> Iterator[Examples]:
+        """What is attacked, shard by shard."""
+        return access.shards(self.store, self.job.inputs["set"], self.job.recipe["part"])
+
+    def enter(self, examples: Examples) -> tuple[Any, Any]:
+        """Where the attack starts, on the device, and the labels it moves away from."""
+        import torch
+
+        from testbed.perturb.pushed import Pushed
+        from testbed.runner.operations.models import tensor
+
+        x, y = tensor(examples, self.device), torch.from_numpy(np.array(examples.y))
+        if isinstance(self.victim, Pushed):
+            y = torch.full_like(y, self.victim.label)
+        elif (examples.y < 0).any() and self.plugin.facts["objective"] != "detector":
+            with torch.inference_mode():
+                y = self.model.logits(x).argmax(1).cpu()
+            self.notes["labels"] = "the model's own clean predictions: the set has none"
+        return x if self.box is None else self.box.enter(x), y
+
+    def leave(self, examples: Examples, result: Any) -> tuple[Examples, Any]:
+        """The attacked examples as they are stored, and the result with success as the victim means it."""
+        from testbed.perturb import unit
+        from testbed.perturb.pushed import Pushed
+        from testbed.runner.operations.models import tensor
+
+        moved = result.x if self.box is None else self.box.restored(result.x, tensor(examples, self.device))
+        if isinstance(self.victim, Pushed):
+            batch = self.job.recipe["runtime"]["batch"]
+            result = replace(result, success=crossed(self.victim, moved, self.device, batch))
+        spec = examples.spec.attacked()
+        at_rest = unit.at_rest(moved, examples.spec)
+        return Examples(at_rest, examples.y, examples.ids, spec, examples.groups, examples.group_names), result
+
+
+@dataclass
+class Tally:
+    """The ledger and the audit of an attacked set, shard by shard."""
+
+    books: list[dict[str, Array]] = field(default_factory=list)
+    audits: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+
+    def add(self, examples: Examples, result: Any) -> Examples:
+        """Note one shard's result; gives the examples back."""
+        self.books.append({"ids": examples.ids, **result.ledger()})
+        self.audits.append((len(examples), dict(result.audit)))
+        return examples
+
+    def write(self, writer: Writer, suffix: str = "") -> None:
+        """One ledger and one audit."""
+        book = {name: np.concatenate([b[name] for b in self.books]) for name in self.books[0]}
+        writer.tensors(f"ledger{suffix}", book)
+        writer.meta[f"audit{suffix}"] = merge_audits(self.audits)
+
+    def costs(self, model: Any, *others: Tally) -> dict[str, int]:
+        """What was asked of the model. What an endpoint is sent is paid for, so that holds the checks of the result."""
+        books = [book for tally in (self, *others) for book in tally.books]
+        sent = getattr(model.module, "sent", None)
+        forwards = sum(int(book["queries"].sum()) for book in books) if sent is None else sent
+        return {"forwards": forwards, "gradients": sum(int(book["gradients"].sum()) for book in books)}
 
 
 def victim_of(job: Job, store: Store, model: Any) -> Any:
