@@ -135,6 +135,25 @@ def test_wrong_usage_says_what_is_right(testbed_command, tmp_path, monkeypatch, 
     assert not list(tmp_path.iterdir())
 
 
+def test_a_budget_of_a_curve(testbed_command, grid, tmp_path) -> None:
+    text = grid.read_text().replace("attack: fgsm, norm: linf, eps: 0.1", "attack: fgsm, eps: [0.05, 0.1], curve: true")
+    grid.write_text(text)
+    store = ("--store", tmp_path / "store")
+    assert (
+        testbed_command("run", grid, *store, "--out", tmp_path / "run", "--executor", "serial", "--no-report").code == 0
+    )
+    args = ("export", grid, "--condition", "fgsm linf 0.05", "--out", tmp_path / "a", *store)
+    refused = testbed_command(*args)
+    assert refused.code != 0 and "--round, or -f npy" in refused.err
+    assert testbed_command(*args, "-f", "npy").code == 0
+    (step,) = json.loads(croissant(tmp_path / "a")["testbed:madeBy"])["steps"]
+    assert (step["eps"], step["attack"]["use"], step["op"]) == (0.05, "fgsm", "sweep")
+    attacked, ids = np.load(tmp_path / "a" / "images.npy"), np.load(tmp_path / "a" / "ids.npy")
+    clean = {int(i): x for i, x in zip(Digits().load("all").ids, Digits().load("all").x, strict=True)}
+    moved = np.abs(attacked[:, 0] - np.stack([clean[i][:, :, 0] for i in ids]) / 255).max(axis=(1, 2))
+    assert attacked.shape[0] == 120 and moved.max() <= 0.05 + 1e-6 and (moved > 0).mean() > 0.5
+
+
 def test_an_ambiguous_condition_lists_what_there_is(testbed_command, grid) -> None:
     ended = testbed_command("export", grid, "--condition", "gaussian_noise")
     assert ended.code == 2 and "gaussian_noise s2" in ended.err and "gaussian_noise s5" in ended.err
