@@ -276,9 +276,10 @@ def model_facts(attack: Attack, model: Any, data: Checked, training: bool) -> di
     if len(data.x) == 0:
         return {}
     few = data.x[: attack.batch]
-    once = data.logits if data.fresh == 1 else Victim(model, batch=attack.batch)(few)
+    with seeded(seeding.shard_seed("attack-audit", 1, 0, data.ids)):
+        once = data.logits if data.fresh == 1 else Victim(model, batch=attack.batch)(few)
+        again = Victim(model, batch=attack.batch)(few)
     softmaxed = bool((once >= 0).all()) and bool(((once.sum(1) - 1).abs() < 1e-4).all())
-    again = Victim(model, batch=attack.batch)(few)
     return {
         "n": len(data.x),
         "already_wrong": int(data.wrong.sum()),
@@ -317,6 +318,8 @@ def noise_fools(attack: Attack, model: Any, data: Checked, seed: int, among: Ten
     rng = seeding.Rng("attack-audit-noise", 1, seed, data.ids[rows.cpu().numpy()])
     step = random_direction(rng, x, norm, "noise")
     step = step.sign() if norm == "linf" else step / per_row(length(step, norm).float().clamp_min(1e-30), step)
-    logits = Victim(model, batch=attack.batch)(confine(x + eps * step, x, norm, eps, data.low, data.high))
+    noisy = confine(x + eps * step, x, norm, eps, data.low, data.high)
+    with seeded(seeding.shard_seed("attack-audit-noise", 1, seed, data.ids)):
+        logits = Victim(model, batch=attack.batch)(noisy)
     out[rows] = logits.argmax(1) != data.y[rows]
     return out

@@ -43,6 +43,11 @@ class _OnlyThese:
         """As the attack itself."""
         return bool(getattr(self.inner, "streams", False))
 
+    @property
+    def fresh_draws(self) -> int:
+        """As the attack itself."""
+        return int(getattr(self.inner, "fresh_draws", 1))
+
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any, generator: Any) -> Found:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
         rows = torch.from_numpy(np.flatnonzero(np.isin(rng.ids, self.ids))).to(x.device)

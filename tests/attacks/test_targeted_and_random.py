@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -207,6 +208,32 @@ def test_a_randomised_model_is_judged_by_the_mean_of_fresh_draws(name: str) -> N
     assert beaten.success.mean() > 0.95
     again = far.run(Lottery(), x, y)
     assert (again.success == beaten.success).all() and (again.margin == beaten.margin).all()
+
+
+@pytest.mark.parametrize("name", ["pgd", "mifgsm"])
+def test_draws_are_those_of_a_set_cut_into_batches_and_the_same_each_time(name: str) -> None:
+    # a model that draws from torch's generator draws for a batch at a time: other batches, other draws
+    x, y = torch.rand(60, 1, 2, 2, generator=torch.Generator().manual_seed(0)), torch.zeros(60, dtype=torch.long)
+
+    def run(batch: int, before: int) -> Any:
+        torch.manual_seed(before)
+        attack = testbed.attack(name, eps=0.05, eot=2, steps=3)
+        return replace(attack, batch=batch).run(Lottery(), x, y)
+
+    one, again, cut = run(64, 1), run(64, 2), run(7, 1)
+    assert torch.equal(one.x, again.x) and one.audit == again.audit
+    assert all((column == again.ledger()[key]).all() for key, column in one.ledger().items())
+    assert not torch.equal(one.x, cut.x)
+
+
+def test_curves_and_attacks_on_what_is_left_are_judged_by_fresh_draws_too() -> None:
+    from testbed.perturb.levels import levels
+    from testbed.perturb.only import only
+
+    x, y, ids = torch.full((60, 1, 2, 2), 0.5), torch.zeros(60, dtype=torch.long), np.arange(60)
+    attacks = [testbed.attack("pgd", eps=eps, eot=40, steps=2) for eps in (0.001, 0.002)]
+    for out in (*levels(attacks, Lottery(), x, y), only(attacks[0], ids).run(Lottery(), x, y, ids=ids)):
+        assert out.audit["fresh_draws"] == 40 and out.audit["already_wrong"] == 0 and out.success.sum() <= 1
 
 
 def test_a_deterministic_model_is_judged_as_ever() -> None:

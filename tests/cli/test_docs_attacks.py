@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed import contracts
+from testbed import contracts, plugins
 from testbed.cli import app, guarded
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +50,17 @@ def test_the_page_shows_what_is_tested_here():
         encoding="utf-8"
     )
     assert len([c for c in COMMANDS if "broken" in c]) == 2 and len(COMMANDS) == 8
+
+
+def test_the_page_names_every_attack_that_averages_over_draws():
+    section = PAGE.partition("## Randomised models")[2].partition("\n## ")[0]
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| ") and "draws" in line]
+    named = {name for cell in cells for name in re.findall(r"\w+", cell.partition(" with ")[0])}
+    assert named == {
+        name
+        for name in plugins.installed("attack")
+        if "eot" in {p.name for p in plugins.read("attack", name).parameters}
+    }
 
 
 @pytest.mark.parametrize("ref", ATTACKS)

@@ -15,6 +15,7 @@ from testbed.models import weights as weight_files
 from testbed.models.classifier import Classifier
 from testbed.models.tensors import as_tensor
 from testbed.models.variants import varied
+from testbed.perturb.attack import seeded
 from testbed.runner.operations import access
 from testbed.runner.operations.checkpoints import checkpoint
 from testbed.store import Store, Writer
@@ -23,11 +24,16 @@ from testbed.types import Array, Examples, Job
 
 @contextlib.contextmanager
 def as_planned(runtime: Mapping[str, Any]) -> Iterator[torch.device]:
-    """The threads and the device of the plan, for the duration of a job."""
+    """The threads and the device of the plan, for the duration of a job.
+
+    The global generators start every job from one seed, so that a network that draws from them gives the same outputs
+    in whichever process, and after whatever else, a job is run.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(runtime["threads"])
     try:
-        yield torch.device(runtime["device"])
+        with seeded(0):
+            yield torch.device(runtime["device"])
     finally:
         torch.set_num_threads(before)
 
