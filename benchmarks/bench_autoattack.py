@@ -5,7 +5,7 @@
 A net a block. `robust` is the share of n random test images no stage fooled; `CPU` process time, one thread; `outside`
 the part of it not spent in the model's forward or backward; `forward` and `backward` are example evaluations. `ours`
 ends hopeless runs (see testbed_attacks.autoattack), `exhaustive` spends the reference's budget. The last line counts
-verdicts that differ between ours and the reference, and among the reference's own seeds and batch sizes. With
+the images that two runs judge differently: ours against the reference, and each among its own seeds and batches. With
 `--contested` the n images are those close to the budget, where differences are: the count then speaks for all the
 images that were looked at. With `--saved` runs are kept in a folder and not repeated; ratios of runs that were not made
 side by side are then less exact.
@@ -19,9 +19,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from attack_subjects import NETS, Run, contested, kept, load, noted, ours, reference
 
@@ -68,14 +70,37 @@ def bench(name: str, options: argparse.Namespace) -> None:
             f"{run.forward:>10}{run.backward:>10}",
             flush=True,
         )
-    print("verdicts that differ: " + ", ".join(differences(done)))
+    print(agreement(done))
 
 
-def differences(runs: Mapping[str, Run]) -> list[str]:
-    """Every pair of runs with the number of examples they judge differently."""
-    names = [name for name in runs if not name.startswith("fast")]
-    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-    return [f"{a} / {b}: {int((runs[a].verdicts != runs[b].verdicts).sum())}" for a, b in pairs]
+def agreement(runs: Mapping[str, Run]) -> str:
+    """How many images two runs judge differently: ours against the reference, and each kind among itself.
+
+    The p-value is that of the two kinds being one: the share of all ways to call as many runs ours in which ours and
+    the reference are as far apart (mean over pairs, less the means within).
+    """
+    theirs, mine = ([run.verdicts for name, run in runs.items() if name.startswith(k)] for k in ("reference", "ours"))
+    pool, size = np.array([*theirs, *mine]), len(theirs)
+    apart = (pool[:, None] != pool[None]).sum(2)
+    between, within = apart[:size, size:], [apart[i, i] for i in (slice(0, size), slice(size, None))]
+    words = [("ours against reference", between.ravel())]
+    words += [
+        (f"{who} among itself", part[np.triu_indices(len(part), 1)]) for who, part in zip(("reference", "ours"), within)
+    ]
+    says = [f"{what} {v.min()} to {v.max()}, mean {v.mean():.2f}" for what, v in words if len(v)]
+    if min(size, len(mine)) > 1:
+        says.append(f"p = {_permuted(apart, size):.2f}")
+    return "images judged differently: " + "; ".join(says)
+
+
+def _permuted(apart: Any, size: int) -> float:
+    def statistic(first: tuple[int, ...]) -> float:
+        second = [i for i in range(len(apart)) if i not in first]
+        within = [apart[np.ix_(part, part)].sum() / (len(part) * (len(part) - 1)) for part in (first, second)]
+        return float(apart[np.ix_(first, second)].mean() - sum(within) / 2)
+
+    seen = [statistic(first) for first in combinations(range(len(apart)), size)]
+    return sum(value >= statistic(tuple(range(size))) - 1e-9 for value in seen) / len(seen)
 
 
 def main() -> None:
