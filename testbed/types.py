@@ -129,11 +129,13 @@ class Outputs:
 
 
 #: Column name -> dtype of the ledger an attack leaves, one row an example (besides `ids`).
-#: first_step -1 = never fooled, 0 = wrong before the attack; distance in the attack's norm; margin = z_y - max other z
-#: after the attack (negative = fooled); loss = cross-entropy after it; queries and gradients are counted, not claimed.
+#: first_step -1 = never fooled, 0 = wrong before the attack; stage = which part of a cascade first fooled it, 0 where
+#: the attack is one, -1 where none did; distance in the attack's norm; margin = z_y - max other z after the attack
+#: (negative = fooled); loss = cross-entropy after it; queries and gradients are counted, not claimed.
 LEDGER: Mapping[str, str] = {
     "success": "bool",
     "first_step": "int32",
+    "stage": "int16",
     "gradients": "int64",
     "queries": "int64",
     "distance": "float32",
@@ -227,14 +229,15 @@ REGRESSIONS: Mapping[str, str] = {
 }  # fmt: skip
 
 #: samples.parquet: one row a (model, condition, example); the class decided for and its confidence are nested by
-#: calibrator, scores by detector. `prediction` and `correct` are the uncalibrated model's. An out-of-distribution set
+#: calibrator, scores by detector. `prediction` and `correct` are the uncalibrated model's. `fooled_by` is the attack
+#: that first fooled the example, with the part of a cascade (`pgd`, `autoattack:apgd-t`). An out-of-distribution set
 #: stands under its own name as data set, with label -1.
-SAMPLES_VERSION = 2
+SAMPLES_VERSION = 3
 SAMPLES: Mapping[str, str] = {
     "dataset": "string", "model": "string", "train_seed": "int64", "condition": "string", "seed": "int64",
     "id": "int64", "label": "int64", "prediction": "int64", "correct": "bool",
-    "success": "bool", "first_step": "int32", "gradients": "int64", "queries": "int64", "distance": "float32",
-    "margin": "float32", "loss": "float32", "confidence_before": "float32", "flags": "int32",
+    "success": "bool", "first_step": "int32", "fooled_by": "string", "gradients": "int64", "queries": "int64",
+    "distance": "float32", "margin": "float32", "loss": "float32", "confidence_before": "float32", "flags": "int32",
     "decision": "map<string,int64>", "confidence": "map<string,float32>", "score": "map<string,float64>",
 }  # fmt: skip
 

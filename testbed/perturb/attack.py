@@ -44,7 +44,8 @@ class Found:
 
     first_step   int `[n]`, the evaluation that first fooled each example (1, 2, ...), -1 where none did
     failed       bool `[n]`, examples the attack could not treat (their image is then the clean one)
-    info         name -> number or array `[n]`: material for the audit
+    info         name -> number or array `[n]`: material for the audit; a cascade's `stage`, int `[n]`, which of its
+                 parts first fooled each example, goes into the ledger
     restarts     `[r n ...]`, the image that each of r starts leaves, where every start was run on every example; the
                  audit then has the robust accuracy of each (`testbed.perturb.restarts`)
     """

@@ -43,8 +43,13 @@ from testbed.perturb.victim import Victim, frozen
 class Record(Protocol):
     """What is told of every attack and of every image that fools at a smaller budget."""
 
-    def __call__(self, rows: Tensor, levels: Tensor, images: Tensor, logits: Tensor, found: Found | None) -> None:
-        """Rows `[m]`, their levels `[m]`, images in those balls, their logits, and what the attack said of them."""
+    def __call__(
+        self, rows: Tensor, levels: Tensor, images: Tensor, logits: Tensor, attack: tuple[int, Found] | None
+    ) -> None:
+        """Rows `[m]`, their levels `[m]`, images in those balls, their logits; the attack's stage and what it says.
+
+        Without an attack they are the images of the next larger budget, which fool in these balls too.
+        """
 
 
 class Descent:
@@ -104,7 +109,7 @@ class Descent:
         logits = averaged(self.judge, near, data.fresh)
         fools = logits.argmax(1) != data.y[rows]
         if self.record is not None:
-            self.record(rows, level, near, logits, found)
+            self.record(rows, level, near, logits, (stage, found))
         self.stage[rows[~fools]] += 1
         self._rest(rows[~fools])
         self._fall(rows[fools], near[fools], logits[fools], spent[fools] <= self.early)

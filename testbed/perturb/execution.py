@@ -231,9 +231,11 @@ def judge(attack: Attack, model: Any, data: Checked, found: Found, counts: Count
     ]  # fmt: skip
     first = torch.where(success, found.first_step.clamp_min(1), -torch.ones_like(found.first_step))
     before = (data.logits.argmax(1) != data.y) & labelled
+    stage = torch.as_tensor(found.info.get("stage", torch.zeros_like(first))).to(first).clamp_min(0)
     table = columns(
         success=success,
         first_step=torch.where(before, torch.zeros_like(first), first),
+        stage=stage.where(success & ~before, -1),
         gradients=counts.gradients,
         queries=counts.queries,
         distance=length(x_adv - data.x, attack.norm or "linf"),

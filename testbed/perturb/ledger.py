@@ -20,6 +20,7 @@ class AttackResult:
     distance           of x from the attack's own input, in its norm (linf where it has none)
     gradients, queries counted by the victim's wrapper, verification not included
     first_step         0 wrong before the attack, -1 never fooled, else the model evaluation that first fooled it
+    stage              which part of a cascade that was, in its order; 0 for an attack of one part, -1 never fooled
     margin             z_y - largest other z after the attack; negative = fooled
     loss               cross-entropy after it
     confidence_before, confidence_after   largest softmax probability
@@ -33,6 +34,7 @@ class AttackResult:
     gradients: Array
     queries: Array
     first_step: Array
+    stage: Array
     margin: Array
     loss: Array
     confidence_before: Array

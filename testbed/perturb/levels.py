@@ -31,14 +31,16 @@ from testbed.perturb.victim import Counts, frozen
 class Shelf:
     """The best image of each example at each budget so far, and how it came about; a `descent.Record`.
 
-    x `[b n ...]`; loss float32 `[b n]`, -inf where there is none yet; first int64 `[b n]`, the evaluation that first
-    fooled it or -1; failed bool `[b n]`; late   a budget -> (share of the loss gained late, examples) of each attack
+    x `[b n ...]`; loss float32 `[b n]`, -inf where there is none yet; first and stage int64 `[b n]`, evaluation
+    and part of the attack that first fooled it, or -1; failed bool `[b n]`
+    late   a budget -> (share of the loss gained late, examples) of each attack
     """
 
     data: Checked
     x: Tensor
     loss: Tensor
     first: Tensor
+    stage: Tensor
     failed: Tensor
     late: dict[int, list[tuple[float, int]]]
 
@@ -51,11 +53,14 @@ class Shelf:
             data.x.expand(b, *data.x.shape).clone(),
             torch.full((b, n), float("-inf"), device=device),
             torch.full((b, n), -1, dtype=torch.long, device=device),
+            torch.full((b, n), -1, dtype=torch.long, device=device),
             torch.zeros((b, n), dtype=torch.bool, device=device),
             {},
         )
 
-    def __call__(self, rows: Tensor, levels: Tensor, images: Tensor, logits: Tensor, found: Found | None) -> None:
+    def __call__(
+        self, rows: Tensor, levels: Tensor, images: Tensor, logits: Tensor, attack: tuple[int, Found] | None
+    ) -> None:
         """Keep what fools, else what has the highest loss."""
         y = self.data.y[rows]
         fools = logits.argmax(1) != y
@@ -63,10 +68,13 @@ class Shelf:
         better = fools | (loss > self.loss[levels, rows])
         at, who = levels[better], rows[better]
         self.x[at, who], self.loss[at, who] = images[better], loss[better]
-        step = torch.ones_like(rows) if found is None or found.first_step is None else found.first_step.clamp_min(1)
-        self.first[levels[fools], rows[fools]] = step[fools]
-        if found is None:
+        at, who = levels[fools], rows[fools]
+        if attack is None:
+            self.first[at, who], self.stage[at, who] = 1, self.stage[at + 1, who]
             return
+        stage, found = attack
+        self.first[at, who] = 1 if found.first_step is None else found.first_step[fools].clamp_min(1)
+        self.stage[at, who] = stage
         if found.failed is not None:
             self.failed[levels, rows] = found.failed
         if "late_gain" in found.info:
@@ -86,7 +94,8 @@ class Shelf:
 
     def inherit(self, level: int, which: Tensor) -> None:
         """These examples have the next smaller budget's image."""
-        self.x[level, which], self.first[level, which] = self.x[level - 1, which], self.first[level - 1, which]
+        for kept in (self.x, self.first, self.stage):
+            kept[level, which] = kept[level - 1, which]
 
 
 def levels(
@@ -123,7 +132,14 @@ def _judged(
             shelf.inherit(level, below & ~data.wrong & (shelf.first[level] < 0))
         failed = shelf.failed[level] & (shelf.first[level] < 0)
         counts = _at(descent.victim.counts, level, len(data.x))
-        result = judge(attack, model, data, Found(shelf.x[level].clone(), shelf.first[level], failed), counts, seed)
+        result = judge(
+            attack,
+            model,
+            data,
+            Found(shelf.x[level].clone(), shelf.first[level], failed, {"stage": shelf.stage[level]}),
+            counts,
+            seed,
+        )
         audit = {**_late(shelf.late.get(level, [])), **known, **gradient_facts(counts), **noise[level]}
         results.append(replace(result, audit=audit))
     return results

@@ -165,8 +165,8 @@ def test_a_cascade_says_which_stage_fooled_each_example() -> None:
     out = testbed.attack("autoattack", eps=0.02, steps=10, queries=100).run(model, x, y)
     names = ["apgd-ce", "apgd-t", "square", "fab-t"]
     for number, name in enumerate(names):
-        assert (out.audit["stage"] == number).sum() == out.audit[f"found_by_{name}"]
-    assert ((out.audit["stage"] >= 0) == out.success).all() and 0 < out.success.mean() < 1
+        assert (out.stage == number).sum() == out.audit[f"found_by_{name}"]
+    assert ((out.stage >= 0) == out.success).all() and 0 < out.success.mean() < 1
     # for a linear model the worst point of the box is known, and nothing may miss it or find more
     w = model[1].weight.detach()
     gaps = model(x).detach()[torch.arange(30), y][:, None] - model(x).detach()

@@ -52,6 +52,7 @@ def test_every_ledger_is_true_and_the_curve_that_of_the_sweep(name: str, params:
         np.testing.assert_allclose(one.distance, moved, atol=1e-6)
         np.testing.assert_array_equal(one.first_step > 0, one.success & (np.arange(60) >= 3))
         assert (one.first_step[:3] == 0).all()
+        np.testing.assert_array_equal(one.stage >= 0, one.first_step > 0)
     spent = [(int(one.gradients.sum()), int(one.queries.sum())) for one in found]
     assert tuple(np.sum(spent, axis=0)) == (curve.gradients, curve.queries)
 

@@ -32,7 +32,7 @@ def attack(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
             result = handle.run(stand.box or stand.victim, x, y, ids=examples.ids, seed=seed)
             out.add(tally.add(*stand.leave(examples, result)))
     out.close()
-    writer.meta.update(stand.notes)
+    writer.meta.update(stand.notes, parts=handle_parts(handle))
     tally.write(writer)
     return tally.costs(stand.model)
 
@@ -51,7 +51,7 @@ def sweep(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
             for level, (result, tally) in enumerate(zip(found, tallies, strict=True)):
                 access.write_shard(writer, f"{level}-{number:05d}", tally.add(*stand.leave(examples, result)))
     about = {"spec": asdict(stand.spec.attacked()), "group_names": list(stand.group_names), **stand.notes}
-    writer.meta.update(about, eps=recipe["eps"])
+    writer.meta.update(about, eps=recipe["eps"], parts=handle_parts(attacks[0]))
     for level, tally in enumerate(tallies):
         tally.write(writer, f"-{level}")
     return tallies[0].costs(stand.model, *tallies[1:])
@@ -68,9 +68,15 @@ def level(job: Job, store: Store, writer: Writer) -> None:
         t = store.tensors(digest, name)
         out.add(Examples(t["x"], t["y"], t["ids"], spec, t.get("groups"), names))
     out.close()
-    writer.meta.update({key: manifest.meta[key] for key in ("labels",) if key in manifest.meta})
+    writer.meta.update({key: manifest.meta[key] for key in ("labels", "parts") if key in manifest.meta})
     writer.tensors("ledger", store.tensors(digest, f"ledger-{number}"))
     writer.meta["audit"] = manifest.meta[f"audit-{number}"]
+
+
+def handle_parts(attack: Any) -> list[str]:
+    """Names of the parts that an attack is made of, in the order that the ledger's `stage` counts."""
+    name, target = attack.plugin.name, attack.plugin.build(**attack.params)
+    return [f"{name}:{part}" for part, _ in target.stages()] if hasattr(target, "stages") else [name]
 
 
 @dataclass
@@ -139,7 +145,8 @@ class Stand:
         moved = result.x if self.box is None else self.box.restored(result.x, tensor(examples, self.device))
         if isinstance(self.victim, Pushed):
             batch = self.job.recipe["runtime"]["batch"]
-            result = replace(result, success=crossed(self.victim, moved, self.device, batch))
+            success = crossed(self.victim, moved, self.device, batch)
+            result = replace(result, success=success, stage=np.where(success, 0, -1).astype(result.stage.dtype))
         spec = examples.spec.attacked()
         at_rest = unit.at_rest(moved, examples.spec)
         return Examples(at_rest, examples.y, examples.ids, spec, examples.groups, examples.group_names), result
@@ -258,8 +265,11 @@ def worst(job: Job, store: Store, writer: Writer) -> None:
     book = {name: np.stack([b[name] for b in books])[pick, rows] for name in books[0]}
     for cost in ("queries", "gradients"):
         book[cost] = np.sum([b[cost] for b in books], axis=0)
+    parts = [store.require(job.inputs[f"ledger{i}"][0]).meta["parts"] for i in range(len(sets))]
+    before = np.cumsum([0] + [len(names) for names in parts])[pick]
+    book["stage"] = np.where(book["stage"] >= 0, before + book["stage"], -1).astype(book["stage"].dtype)
     writer.tensors("ledger", {**book, "attack": pick.astype(np.int32)})
-    writer.meta["n"] = len(ids)
+    writer.meta.update(n=len(ids), parts=[name for names in parts for name in names])
 
 
 def picked(sets: Sequence[Outputs]) -> Array:

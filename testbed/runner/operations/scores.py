@@ -149,6 +149,9 @@ def samples(job: Job, store: Store, writer: Writer) -> None:
     ids, labels = np.asarray(data.ids), np.asarray(data.labels)
     prediction = np.asarray(data.logits).argmax(axis=1)
     book = aligned(access.ledger(store, job.inputs.get("ledger", ())), ids)
+    if book:
+        names = np.array([*store.require(job.inputs["ledger"][0]).meta["parts"], None], dtype=object)
+        book["fooled_by"] = names[book["stage"]]
     probs = {name: probabilities(c, data) for name, c in calibrators}
     scores = {
         name: aligned(store.tensors(access.one(job, f"detect{i}"), "scores"), ids)["scores"]
