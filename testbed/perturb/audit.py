@@ -31,8 +31,8 @@ def basic(result: AttackResult) -> list[Check]:
     """The checks that the by-products of one run allow.
 
     >>> from testbed.perturb.ledger import columns
-    >>> names = ("success", "distance", "gradients", "queries", "first_step", "margin", "loss")
-    >>> table = columns(**{n: [0] for n in (*names, "confidence_before", "confidence_after", "flags")})
+    >>> from testbed.types import LEDGER
+    >>> table = columns(**{name: [0] for name in LEDGER})
     >>> [(c.name, c.passed) for c in basic(AttackResult(None, **table, audit={"zero_gradient_share": 0.4}))]
     [('zero_gradient_share', False)]
     """
