@@ -9,12 +9,16 @@ import pytest
 import torch
 from scipy.optimize import linprog, minimize
 from testbed_attacks.ascent import Ascent
-from testbed_attacks.autoattack import AutoAttack
+from testbed_attacks.autoattack import AutoAttack, AutoAttackFast
+from testbed_attacks.cascade import run
 from testbed_attacks.hyperplane import step_onto
 from testbed_attacks.square import side
+from testbed_attacks.square_ascent import SquareAscent
 from testbed_attacks.square_search import window
 
 import testbed
+from testbed.perturb.victim import Victim, frozen
+from testbed.seeding import Rng
 
 
 def problem(seed: int, d: int = 6) -> tuple[np.ndarray, np.ndarray, float]:
@@ -189,6 +193,39 @@ def test_every_verdict_on_a_linear_model_is_the_exact_one(name: str) -> None:
     clear = (worst.abs() > 1e-3).numpy()
     out = testbed.attack(name, eps=0.02).run(model, x, y)
     assert ((worst < 0).numpy() == out.success)[clear].all() and 0 < out.success.mean() < 1 and clear.sum() > 30
+
+
+def test_the_fast_tier_loses_nothing_to_its_first_two_stages_and_searches_near_misses_only() -> None:
+    torch.manual_seed(1)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 24), torch.nn.ReLU(), torch.nn.Linear(24, 6))
+    x, eps, steps = torch.rand(30, 1, 8, 8), 0.02, 10
+    y, fast = net(x).argmax(1), AutoAttackFast(eps, steps=steps)
+    with frozen(net), torch.no_grad():
+        found = fast(Victim(net, ids=range(30)), x, y, rng=Rng("fast", 1, 0, range(30)))
+        first = list(fast.stages())[:2]
+        two = run(first, Victim(net, ids=range(30)), x, y, Rng("fast", 1, 0, range(30)), inside=(eps, "linf"))
+        victim = Victim(net, ids=range(30))
+        alone = SquareAscent(eps)(victim, x, y, rng=Rng("fast", 1, 0, range(30)))
+    assert (found.first_step[two.first_step >= 0] == two.first_step[two.first_step >= 0]).all()
+    # a standing image costs its clean pass, 100 queries, and 20 steps with the start; a near miss 1000 and 50 more
+    stood = alone.first_step < 0
+    assert set(victim.counts.queries[stood].tolist()) == {1.0 + 100 + 21, 1.0 + 100 + 21 + 1000 + 51}
+    assert set(victim.counts.gradients[stood].tolist()) == {20.0, 70.0}
+
+
+def test_the_last_stage_of_the_fast_tier_gets_past_a_hidden_gradient() -> None:
+    class Stairs(torch.nn.Module):
+        """Steps without a gradient anywhere; fooled where pixels rise by 0.06 on average."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            rise = (x - 0.5).flatten(1).mean(1)
+            return torch.stack([torch.full_like(rise, 0.05), torch.floor(rise * 100) / 100], dim=1)
+
+    x, y = torch.full((8, 1, 8, 8), 0.5), torch.zeros(8, dtype=torch.long)
+    out = testbed.attack("autoattack_fast", eps=0.1).run(Stairs(), x, y)
+    assert out.success.all() and (out.audit["stage"] == 2).all()
+    flat = testbed.attack("autoattack_fast", eps=0.1).run(Stairs(), x.flatten(1), y)
+    assert not flat.success.any()
 
 
 def _fall(difference: torch.Tensor, x: torch.Tensor, eps: float) -> torch.Tensor:
