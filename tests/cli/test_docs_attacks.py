@@ -45,11 +45,17 @@ def run(command: str) -> int:
 
 
 def test_the_page_shows_what_is_tested_here():
-    assert {*(name.partition(":")[0] for name in ATTACKS), "attacks.yaml", "broken.py", "broken.yaml"} == set(FILES)
+    assert {
+        *(name.partition(":")[0] for name in ATTACKS),
+        "attacks.yaml",
+        "curve.yaml",
+        "broken.py",
+        "broken.yaml",
+    } == set(FILES)
     assert FILES["my_attack.py"].split("\n", 1)[1] == (ROOT / "experiments" / "my_attack.py").read_text(
         encoding="utf-8"
     )
-    assert len([c for c in COMMANDS if "broken" in c]) == 2 and len(COMMANDS) == 8
+    assert len([c for c in COMMANDS if "broken" in c]) == 2 and len(COMMANDS) == 11
 
 
 def test_the_page_names_every_attack_that_averages_over_draws():
@@ -86,6 +92,8 @@ def test_the_commands_work(folder):
         < accuracy["clean", None] + 0.01
     )
     assert accuracy["Blends", 2.0] < accuracy["Blends", 1.0]
+    swept = pq.read_table(folder / "runs" / "curve" / "results.parquet").to_pylist()
+    assert {r["status"] for r in swept} == {"ok"} and {r["metric"] for r in swept} >= {"robust_area", "median_distance"}
 
 
 @pytest.mark.slow
