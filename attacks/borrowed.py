@@ -1,9 +1,8 @@
 """Attacks whose sound public implementation is foolbox's, under the field's names and with the papers' parameters.
 
 They run through `foolbox_adapter`, which see for what it puts right; so they are batch-coupled: a seed for each slice,
-the global state restored, one failing example never a failing batch. C&W and EAD run without foolbox's early abort,
-which watches the sum of the losses of a batch and so makes an example's result depend on its batch mates. With
-`exact: true` the examples are run one by one, each with a seed of its own: any batch size gives the same images.
+the global state restored, one failing example never a failing batch. With `exact: true` the examples are run one by
+one, each with a seed of its own: any batch size gives the same images.
 """
 
 from __future__ import annotations
@@ -46,101 +45,6 @@ class Borrowed:
             self.classes[self.norm], self.norm, self.eps, self.bounds, exact=self.exact, params=self.options()
         )
         return run(settings, model, x, y, rng)
-
-
-@dataclass(frozen=True)
-class CW(Borrowed):
-    """Carlini and Wagner, l2: |d|^2 + c max(z_y - max other z + confidence, 0) in tanh space, c by bisection."""
-
-    eps: float | None = None
-    norm: Literal["l2"] = "l2"
-    binary_search_steps: int = 9
-    steps: int = 1000
-    stepsize: float = 0.01
-    confidence: float = 0.0
-    initial_const: float = 0.001
-    exact: bool = False
-    bounds: Any = (0.0, 1.0)
-
-    norms: ClassVar = ("l2",)
-    classes: ClassVar = {"l2": "L2CarliniWagnerAttack"}
-    reference: ClassVar = Paper(
-        "Towards evaluating the robustness of neural networks", "Nicholas Carlini and David Wagner",
-        2017, "IEEE S&P", "1608.04644",
-    )  # fmt: skip
-
-    def options(self) -> dict[str, Any]:
-        """Without the abort that couples a batch."""
-        return {**super().options(), "abort_early": False}
-
-
-@dataclass(frozen=True)
-class EAD(Borrowed):
-    """Elastic net attack: C&W with an l1 term, by iterative shrinkage; closest by `decision_rule`."""
-
-    eps: float | None = None
-    norm: Literal["l1"] = "l1"
-    binary_search_steps: int = 9
-    steps: int = 1000
-    initial_stepsize: float = 0.01
-    confidence: float = 0.0
-    initial_const: float = 0.001
-    regularization: float = 0.01
-    decision_rule: Literal["EN", "L1"] = "EN"
-    exact: bool = False
-    bounds: Any = (0.0, 1.0)
-
-    norms: ClassVar = ("l1",)
-    classes: ClassVar = {"l1": "EADAttack"}
-    reference: ClassVar = Paper(
-        "EAD: elastic-net attacks to deep neural networks via adversarial examples",
-        "Pin-Yu Chen and Yash Sharma and Huan Zhang and Jinfeng Yi and Cho-Jui Hsieh", 2018, "AAAI", "1709.04114",
-    )  # fmt: skip
-
-    def options(self) -> dict[str, Any]:
-        """Without the abort that couples a batch."""
-        return {**super().options(), "abort_early": False}
-
-
-@dataclass(frozen=True)
-class DDN(Borrowed):
-    """Decoupled direction and norm: the l2 radius shrinks by gamma while fooled and grows by gamma while not."""
-
-    eps: float | None = None
-    norm: Literal["l2"] = "l2"
-    init_epsilon: float = 1.0
-    steps: int = 100
-    gamma: float = 0.05
-    exact: bool = False
-    bounds: Any = (0.0, 1.0)
-
-    norms: ClassVar = ("l2",)
-    classes: ClassVar = {"l2": "DDNAttack"}
-    reference: ClassVar = Paper(
-        "Decoupling direction and norm for efficient gradient-based L2 adversarial attacks and defenses",
-        "Jérôme Rony and Luiz G. Hafemann and Luiz S. Oliveira and Ismail Ben Ayed and Robert Sabourin and "
-        "Eric Granger", 2019, "CVPR", "1811.09600",
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class DeepFool(Borrowed):
-    """Steps onto the nearest linearised boundary among the likeliest `candidates` until fooled, then overshoot."""
-
-    eps: float | None = None
-    norm: Literal["l2", "linf"] = "l2"
-    steps: int = 50
-    candidates: int = 10
-    overshoot: float = 0.02
-    exact: bool = False
-    bounds: Any = (0.0, 1.0)
-
-    norms: ClassVar = ("l2", "linf")
-    classes: ClassVar = {"l2": "L2DeepFoolAttack", "linf": "LinfDeepFoolAttack"}
-    reference: ClassVar = Paper(
-        "DeepFool: a simple and accurate method to fool deep neural networks",
-        "Seyed-Mohsen Moosavi-Dezfooli and Alhussein Fawzi and Pascal Frossard", 2016, "CVPR", "1511.04599",
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)

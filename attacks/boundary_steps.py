@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from testbed.perturb.attack import Found
 from testbed.perturb.execution import limits
 from testbed.perturb.geometry import Budget, budget_of, length, per_row
 from testbed.perturb.victim import Victim
 
 from .ascent import OPTIMISM
-from .hyperplane import step_onto
-from .losses import margin
+from .closest import Closest
+from .hyperplane import DUAL, step_onto
+from .losses import lead
 
 if TYPE_CHECKING:
     from .fab import FAB
@@ -25,44 +25,8 @@ if TYPE_CHECKING:
 PACE = 10
 #: The aim of an untargeted walk: at each step the class whose boundary is nearest.
 NEAREST = -1
-#: p of the norm -> order of its dual, which measures gradients.
-DUAL = {"linf": 1.0, "l2": 2.0, "l1": float("inf")}
-
-
-class Closest:
-    """Each example's closest fooled iterate; without one, the iterate nearest to being fooled."""
-
-    def __init__(self, x: Tensor, y: Tensor, eps: Budget | None, norm: str, classes: int) -> None:
-        self.x, self.y, self.norm, self.classes = x, y, norm, classes
-        self.eps: Budget = float("-inf") if eps is None else eps
-        self.best, self.margin = x.clone(), torch.full((len(x),), float("-inf"), device=x.device)
-        self.distance = torch.full((len(x),), float("inf"), dtype=torch.float64, device=x.device)
-        self.first = torch.full((len(x),), -1, dtype=torch.long, device=x.device)
-        self.spent = 0
-
-    @property
-    def standing(self) -> Tensor:
-        """Examples without a fooled iterate inside the ball."""
-        return torch.nonzero(~(self.distance <= self.eps)).flatten()
-
-    def note(self, rows: Tensor, x: Tensor, evaluation: int) -> Tensor:
-        """Fooled iterates of these rows; their distances."""
-        distance = length(x - self.x[rows], self.norm)
-        closer = distance < self.distance[rows]
-        at = rows[closer]
-        self.best[at], self.distance[at], self.first[at] = x[closer], distance[closer], self.spent + evaluation
-        return distance
-
-    def offer(self, rows: Tensor, flat: Tensor, logits: Tensor) -> None:
-        """Last iterates that did not fool: they stand for examples that nothing has fooled."""
-        gap = margin(logits, self.y[rows])
-        better = self.distance[rows].isinf() & (gap > self.margin[rows])
-        at = rows[better]
-        self.best[at], self.margin[at] = flat[better].reshape(-1, *self.x.shape[1:]), gap[better]
-
-    def found(self, **info: object) -> Found:
-        """What the attack returns; distances of the fooled ones are in the images."""
-        return Found(self.best, self.first, None, info)
+#: The aim of an untargeted walk: at each step the class whose boundary is nearest.
+NEAREST = -1
 
 
 @dataclass
@@ -166,11 +130,7 @@ def _gradient(
 
 def _towards(model: Victim, closest: Closest, now: Tensor, rows: Tensor, aim: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     y = closest.y[rows]
-
-    def difference(z: Tensor, at: slice) -> Tensor:
-        return (z.gather(1, aim[at, None]) - z.gather(1, y[at, None])).squeeze(1)
-
-    gradient, f, logits = model.gradient(now.reshape(-1, *closest.x.shape[1:]), difference, rows=rows)
+    gradient, f, logits = model.gradient(now.reshape(-1, *closest.x.shape[1:]), lead(y, aim), rows=rows)
     return gradient.flatten(1), f, logits.argmax(1) != y
 
 

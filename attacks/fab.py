@@ -74,7 +74,8 @@ class FAB:
 
         from testbed.perturb.geometry import budget_of
 
-        from .boundary_steps import NEAREST, Closest, begin, walk
+        from .boundary_steps import NEAREST, begin, walk
+        from .closest import Closest
         from .losses import ranked_targets
 
         clean = model(x, rows=torch.arange(len(x), device=x.device))

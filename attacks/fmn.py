@@ -96,7 +96,7 @@ class FMN:
 
         import torch
 
-        from .boundary_steps import Closest
+        from .closest import Closest
         from .losses import ranked_targets, towards
         from .radius_steps import descend
 
@@ -108,11 +108,12 @@ class FMN:
         closest = Closest(x, y, self.eps, self.norm, clean.shape[1])
         aims = ranked_targets(clean, y, self.targets)
         for aim in aims.unbind(1):
-            descend(self, model, closest, closest.standing, partial(_lead, y, aim))
+            descend(self, model, closest, closest.standing, partial(_towards, y, aim))
         return closest.found(targets=int(aims.shape[1]))
 
 
-def _lead(y: Tensor, aim: Tensor, rows: Tensor) -> Rows:
-    """z_t - z_y for some rows."""
-    own, other = y[rows, None], aim[rows, None]
-    return lambda z, at: (z.gather(1, other[at]) - z.gather(1, own[at])).squeeze(1)
+def _towards(y: Tensor, aim: Tensor, rows: Tensor) -> Rows:
+    """The lead of the classes aimed at, for some rows."""
+    from .losses import lead
+
+    return lead(y[rows], aim[rows])

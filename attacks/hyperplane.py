@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 ROUNDS = 30
+#: p of the norm -> order of its dual, which measures gradients.
+DUAL = {"linf": 1.0, "l2": 2.0, "l1": float("inf")}
 
 
 def step_onto(x: Tensor, w: Tensor, b: Tensor, norm: str, low: Any, high: Any) -> Tensor:

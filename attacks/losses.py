@@ -34,6 +34,19 @@ def margin(z: Tensor, y: Tensor) -> Tensor:
     return z.scatter(1, y[:, None], float("-inf")).amax(1) - own
 
 
+def odds(z: Tensor, y: Tensor) -> Tensor:
+    """log((1 - p_y) / p_y) of the softmax p: log sum_{i != y} exp z_i - z_y.
+
+    Cross-entropy is log(1 + exp odds), so both have the same direction of gradient; that of the odds never vanishes.
+
+    >>> import torch
+    >>> odds(torch.tensor([[200.0, 0.0, 0.0]]), torch.tensor([0])).tolist()
+    [-199.30685424804688]
+    """
+    own = z.gather(1, y[:, None]).squeeze(1)
+    return z.scatter(1, y[:, None], float("-inf")).logsumexp(1) - own
+
+
 def dlr(z: Tensor, y: Tensor) -> Tensor:
     """Difference of logits ratio, margin / (z_(1) - z_(3)) (Croce and Hein 2020, equation 6); needs three classes.
 
@@ -83,6 +96,11 @@ def towards_target(y: Tensor, t: Tensor) -> Rows:
 def towards_class(name: str, y: Tensor, t: Tensor) -> Rows:
     """What rises as rows go to the classes t: minus cross-entropy at t, the lead of t, or the targeted ratio."""
     return towards_target(y, t) if name == "dlr" else lambda z, at: -by_name(name, z, t[at])
+
+
+def lead(y: Tensor, t: Tensor) -> Rows:
+    """z_t - z_y for rows with labels y and other classes t."""
+    return lambda z, at: (z.gather(1, t[at, None]) - z.gather(1, y[at, None])).squeeze(1)
 
 
 def aims(which: str, z: Tensor, y: Tensor, rng: Any) -> Tensor:

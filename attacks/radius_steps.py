@@ -15,7 +15,8 @@ from testbed.perturb.geometry import length
 from testbed.perturb.victim import Victim
 
 from .balls import into_l1_box
-from .boundary_steps import DUAL, Closest
+from .closest import Closest
+from .hyperplane import DUAL
 from .losses import Rows
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def descend(fmn: FMN, model: Victim, closest: Closest, rows: Tensor, rise: Rise)
         fooled = _note(closest, here, logits, step + 1)
         here.radius = _radius(fmn, here, gradient.flatten(1), value, fooled, step)
         here.now = _step(fmn, here, gradient.flatten(1), step, low, high)
-        here = here.keep(~(closest.distance[here.rows] <= closest.eps))
+        here = here.keep(~closest.done(here.rows))
     if len(here.rows):
         logits = model(_images(closest, here), rows=here.rows)
         fooled = _note(closest, here, logits, fmn.steps + 1)

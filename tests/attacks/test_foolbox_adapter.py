@@ -141,7 +141,7 @@ def test_unknown_names_and_parameters() -> None:
     [
         ("hopskipjump", {"steps": 2, "initial_gradient_eval_steps": 5, "max_gradient_eval_steps": 10}),
         ("boundary", {"steps": 10}),
-        ("ddn", {"steps": 10}),
+        ("foolbox:DDNAttack", {"steps": 10}),
         ("foolbox:L2AdditiveGaussianNoiseAttack", {}),
     ],
 )
