@@ -8,8 +8,8 @@ Algorithm 1 of the paper. L = z_y - max_{i != y} z_i, g its gradient, q the dual
     step    d <- d - alpha_k g / |g|_2, then into the ball of that radius and into the box
 
 gamma and alpha fall to their last values along half a cosine. The paper tunes them for each model; on the nets of
-benchmarks/bench_fmn.py first steps of 1 leave linf distances half as large again as first steps of 10. In l0 the radius
-is a count: it starts at 0 and moves by at least 1.
+benchmarks/bench_minimum_norm.py first steps of 1 leave linf distances half as large again as first steps of 10. In l0
+the radius is a count: it starts at 0 and moves by at least 1.
 
 Two things differ from the paper. The projection is the exact one on ball and box together, not the box after the ball,
 which never fools some images. And the first radius is estimated 0.1 % beyond the linearised boundary, or rounding
