@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.report.charts import specs
+from testbed.report.fooled import what_fooled
 from testbed.report.images import read_strip
 from testbed.report.load import Run, condition_label
 from testbed.report.reliability import reliability
@@ -41,6 +42,7 @@ def payload(run: Run, live: bool = False) -> dict[str, Any]:
         "selection": page_tables(run),
         "scores": {"charts": charts, "left_out": left_out},
         "regressions": regressions(run),
+        "fooled": what_fooled(run),
         "images": images(run.folder / "images"),
         "jobs": dict(Counter(row["status"] for row in run.select("SELECT status FROM jobs"))),
         "progress": progress(run.folder / "events.jsonl"),

@@ -197,6 +197,7 @@ def sample_rows(dataset, model, condition, z, labels):
     confidence = {name: softmax(z / t).max(1) for name, t in CALIBRATORS.items()}
     decision = {name: softmax(z / t).argmax(1) for name, t in CALIBRATORS.items()}
     scores, prediction = scores_of(z), z.argmax(1)
+    attacked, wrong = condition.startswith("pgd"), prediction != labels
     return [
         {
             "dataset": dataset,
@@ -211,6 +212,8 @@ def sample_rows(dataset, model, condition, z, labels):
             "decision": [(name, int(d[i])) for name, d in decision.items()],
             "confidence": [(name, float(c[i])) for name, c in confidence.items()],
             "score": [(name, float(s[i])) for name, s in scores.items()],
+            **({"success": bool(wrong[i]), "first_step": 3 if wrong[i] else -1} if attacked else {}),
+            "fooled_by": f"pgd:{'first' if i % 3 else 'second'}" if attacked and wrong[i] else None,
         }
         for i in range(len(labels))
     ]

@@ -86,6 +86,7 @@ def test_a_browser_draws_it_and_runs_nothing_of_the_data(write_run, tmp_path) ->
         "detection",
         "detection-curves",
         "scores",
+        "fooled",
         "numbers",
         "provenance",
     ]

@@ -46,7 +46,7 @@ function main() {
     const rows = ROWS.filter((row) => key(row) === view);
     const dataset = view === undefined ? "" : view.split("\u0000")[0];
     header(views, view, show);
-    const parts = [overview(rows), curves(rows), modelSelection(dataset), regressions(dataset), reliabilityDiagrams(rows, dataset), strip(rows), detectionMap(rows), detectionCurves(rows), scoreCharts(dataset), audits(rows)].filter(Boolean);
+    const parts = [overview(rows), curves(rows), modelSelection(dataset), regressions(dataset), reliabilityDiagrams(rows, dataset), strip(rows), detectionMap(rows), detectionCurves(rows), scoreCharts(dataset), whatFooled(dataset), audits(rows)].filter(Boolean);
     const all = rows.length ? section("numbers", "All numbers", null, () => fullTable(rows)) : h("p", { class: "note" }, "No result yet.");
     const nav = h("nav", {}, [...parts, all].filter((part) => part.id).map((part) => h("a", { href: `#${part.id}` }, part.querySelector("h2").textContent)));
     document.getElementById("main").replaceChildren(nav, ...parts, all, provenance());

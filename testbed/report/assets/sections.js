@@ -204,6 +204,21 @@ function scoreCharts(dataset) {
   });
 }
 
+// Shares of a set that are wrong before, first fooled by each part of a cascade or each attack, and standing.
+function whatFooled(dataset) {
+  const sets = DATA.fooled.filter((one) => one.dataset === dataset);
+  if (!sets.length) return null;
+  const sum = (name) => sets.reduce((total, one) => total + (one.parts[name] || 0), 0);
+  const parts = distinct(sets.flatMap((one) => Object.keys(one.parts))).sort((a, b) => sum(b) - sum(a));
+  const stub = ["train_seed", "seed"].filter((name) => distinct(sets.map((one) => one[name])).length > 1);
+  const share = (count, n) => h("td", { class: count ? "number" : "absent", title: `${count} of ${n}` }, count ? `${(100 * count / n).toFixed(1)} %` : "");
+  const head = h("tr", {}, ["model", ...stub, "condition"].map((name) => h("th", { scope: "col" }, name)), ["wrong before", ...parts, "standing"].map((name) => h("th", { scope: "col", class: "over" }, name)));
+  const lines = sets.map((one) => h("tr", {}, ["model", ...stub, "condition"].map((name) => h("th", { scope: "row" }, text(one[name]))),
+    share(one.before, one.n), parts.map((name) => share(one.parts[name] || 0, one.n)), share(one.standing, one.n)));
+  return section("fooled", "What fooled", "The part of a cascade, or the attack, that first fooled an example, in shares of the set; what stands is the robust accuracy.", () => [
+    h("div", { class: "scroll" }, h("table", { class: "heat" }, h("thead", {}, head), h("tbody", {}, lines)))]);
+}
+
 function audits(rows) {
   const found = rows.filter((row) => row.metric === "audit");
   if (!found.length) return null;
