@@ -14,6 +14,7 @@ Nothing is drawn, but targets by lot. Within a budget an example is done at its 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from testbed.types import Paper
@@ -107,8 +108,8 @@ class CW:
             short = self.confidence - lead
             fooled[at] |= closest.see(rows, now, logits, step + 1, short <= 0)
             delta = now - x0
-            loss = (delta.flatten(1) ** 2).sum(1) + c * short.clamp_min(0)
-            over = progress.stuck(step, loss) | closest.done(rows)
+            losses = partial(_losses, delta, c, short)
+            over = progress.stuck(step, losses) | closest.done(rows)
             fall = per_row(c * (short > 0), slope) * slope - 2 * delta
             w = w + adam.step(fall * half * (1 - squashed**2))
             if bool(over.any()):
@@ -125,3 +126,8 @@ class CW:
         fooled[at] |= closest.see(rows, now, logits, self.steps + 1, short <= 0)
         closest.offer(rows, now, logits)
         return fooled
+
+
+def _losses(delta: Tensor, c: Tensor, short: Tensor) -> Tensor:
+    """What each row minimises, `[m]`; `short` is what its lead is short of."""
+    return (delta.flatten(1) ** 2).sum(1) + c * short.clamp_min(0)

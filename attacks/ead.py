@@ -19,6 +19,7 @@ its first such iterate inside the l1 ball, so there the rule is of no account. N
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from testbed.types import Paper
@@ -96,6 +97,10 @@ class EAD:
 
         return self.regularization * length(delta, "l1") + length(delta, "l2") ** 2
 
+    def _losses(self, delta: Tensor, c: Tensor, short: Tensor) -> Tensor:
+        """What each row minimises, `[m]`; `short` is what its lead is short of."""
+        return self._elastic(delta).float() + c * short.clamp_min(0)
+
     def _run(self, model: Victim, closest: Closest, rows: Tensor, c: Tensor) -> Tensor:
         """One run for these rows with their c; bool `[m]`, which were fooled."""
         import torch
@@ -119,8 +124,8 @@ class EAD:
             logits = model(now, rows=rows)
             short = self.confidence - closest.rise(margin, rows)(logits, slice(None))
             fooled[at] |= closest.see(rows, now, logits, 2 * step + 2, short <= 0)
-            loss = self._elastic(now - x0).float() + c * short.clamp_min(0)
-            over = progress.stuck(step, loss) | closest.done(rows) | (step == self.steps - 1)
+            losses = partial(self._losses, now - x0, c, short)
+            over = progress.stuck(step, losses) | closest.done(rows) | (step == self.steps - 1)
             if bool(over.any()):
                 closest.offer(rows[over], now[over], logits[over])
                 stay = ~over

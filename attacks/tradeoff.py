@@ -62,21 +62,22 @@ class Progress:
     """Whether the losses of a run still fall, looked at each tenth of its steps.
 
     >>> progress = Progress(torch.zeros(2), 100)
-    >>> progress.stuck(0, torch.tensor([1.0, 1.0])).tolist(), progress.stuck(10, torch.tensor([0.9, 1.0])).tolist()
-    ([False, False], [False, True])
+    >>> progress.stuck(0, lambda: torch.tensor([1.0, 1.0])).tolist()
+    [False, False]
+    >>> progress.stuck(10, lambda: torch.tensor([0.9, 1.0])).tolist()
+    [False, True]
     """
 
     def __init__(self, like: Tensor, steps: int, watch: bool = True) -> None:
         self.every, self.watch = max(steps // 10, 1), watch
         self.mark = torch.full_like(like, float("inf"))
 
-    def stuck(self, step: int, loss: Tensor) -> Tensor:
-        """bool `[m]`: whose loss has not fallen since the last look."""
+    def stuck(self, step: int, losses: Callable[[], Tensor]) -> Tensor:
+        """bool `[m]`: whose loss `[m]`, computed only when it is looked at, has not fallen since the last look."""
         if not self.watch or step % self.every:
-            return torch.zeros_like(loss, dtype=torch.bool)
-        over = loss > PROGRESS * self.mark
-        self.mark = loss
-        return over
+            return torch.zeros_like(self.mark, dtype=torch.bool)
+        last, self.mark = self.mark, losses()
+        return self.mark > PROGRESS * last
 
     def keep(self, which: Tensor) -> None:
         """The rows that `which` marks."""

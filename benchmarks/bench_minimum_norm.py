@@ -7,8 +7,8 @@ Both in turn in this process. `fmn` has 100 steps, as has `ddn`, and each its ow
 parameters of SUBJECTS. `cw+` and `ead+` end runs that make no progress, foolbox's by the sum over the batch.
 
 `median` is over the rightly classified images, infinite where an attack does not fool an image; foolbox's distance is
-that of the image it returned, if that image is misclassified. `paired` is the median ratio over the images that both
-fool.
+that of the image it returned, if that image is misclassified, and not black, which its C&W and EAD return where they
+find none. `paired` is the median ratio over the images that both fool.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def row(net: Any, x: Any, y: Any, subject: Subject) -> str:
     ours, cpu = timed(subject.name.rstrip("+"), subject, net, x, y)
     theirs, their_cpu = timed(f"foolbox:{subject.foolbox}", subject, net, x, y)
     right = ours.first_step != 0
-    mine, other = (np.where(out.success, out.distance, np.inf)[right] for out in (ours, theirs))
+    black = (theirs.x == 0).flatten(1).all(1).numpy()
+    mine = np.where(ours.success, ours.distance, np.inf)[right]
+    other = np.where(theirs.success & ~black, theirs.distance, np.inf)[right]
     both = np.isfinite(mine) & np.isfinite(other)
     return (
         f"{subject.name:<9}{subject.norm:<5}{np.median(mine):>9.4f}{np.median(other):>9.4f}"

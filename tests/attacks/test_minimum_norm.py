@@ -212,10 +212,11 @@ def test_few_classes(name: str, norm: str, params: dict[str, Any], classes: int)
 @pytest.mark.parametrize("target", ["second", "least", "random"])
 def test_targets_are_reached(name: str, norm: str, params: dict[str, Any], target: str) -> None:
     model, x, y = smooth()
-    out = testbed.attack(name, norm=norm, target=target, **params).run(model, x, y, ids=np.arange(60) + 7)
-    again = testbed.attack(name, norm=norm, target=target, batch=7, **params).run(model, x, y, ids=np.arange(60) + 7)
+    ids = np.arange(60) + 7
+    out = testbed.attack(name, norm=norm, target=target, **params).run(model, x, y, ids=ids)
+    some = testbed.attack(name, norm=norm, target=target, batch=5, **params).run(model, x[9:17], y[9:17], ids=ids[9:17])
     assert out.audit["targets_reached"] > 40
-    torch.testing.assert_close(out.x, again.x, atol=1e-4, rtol=0)
+    torch.testing.assert_close(some.x, out.x[9:17], atol=1e-4, rtol=0)
     if target != "random":
         ranked = model(x).scatter(1, y[:, None], -torch.inf).argsort(1, descending=True)
         wanted = ranked[:, 0 if target == "second" else 2]
@@ -259,7 +260,7 @@ def real(request: pytest.FixtureRequest, subject: Any) -> tuple[Any, torch.Tenso
 
 FOOLBOX = [
     ("cw", "l2", "L2CarliniWagnerAttack", 6, {"steps": 400, "binary_search_steps": 3, "initial_const": 1.0}),
-    ("ead", "l1", "EADAttack", 8, {"steps": 150, "binary_search_steps": 3, "initial_const": 1.0}),
+    ("ead", "l1", "EADAttack", 8, {"steps": 150, "binary_search_steps": 3, "initial_const": 10.0}),
     ("ddn", "l2", "DDNAttack", 30, {}),
     ("deepfool", "l2", "L2DeepFoolAttack", 30, {}),
     ("deepfool", "linf", "LinfDeepFoolAttack", 30, {}),
@@ -280,7 +281,8 @@ def test_no_further_than_foolbox(
     out = testbed.attack(name, norm=norm, **params, **whole).run(net, x, y)
     other = testbed.attack(f"foolbox:{theirs}", norm=norm, **params, **whole).run(net, x, y)
     right = out.first_step != 0
-    far = [np.where(run.success, run.distance, np.inf)[right] for run in (out, other)]
+    black = (other.x == 0).flatten(1).all(1).numpy()  # what foolbox's C&W and EAD return where they find nothing
+    far = [np.where(run.success & ~none, run.distance, np.inf)[right] for run, none in ((out, False), (other, black))]
     assert np.median(far[0]) <= 1.02 * np.median(far[1]) and np.isfinite(np.median(far[0]))
     easy = far[1] <= np.median(far[1])
     assert np.isfinite(far[0][easy]).all() and np.isfinite(far[0]).mean() >= np.isfinite(far[1]).mean() - 0.13
