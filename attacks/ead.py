@@ -45,7 +45,7 @@ class EAD:
     initial_const        c of the first run
     regularization       b, the weight of the l1 distance
     decision_rule        which of the images that count is kept
-    abort_early          end runs that make no progress: a fifth of the price, distances larger by a quarter
+    abort_early          end runs that make no progress: a fifth of the price, distances larger by a tenth to a quarter
     target               as in `pgd`: the class each example is sent to; only being given that class then counts
     """
 
