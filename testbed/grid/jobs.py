@@ -269,7 +269,7 @@ class Jobs:
         digests = []
         for shard in self._shards(target):
             inputs = {**shard.inputs, "weights": model.weights, "describe": [model.describe], **extra}
-            label = f"sweep of {_attack_label(step, model, max(step.curve))}{shard.label}"
+            label = f"sweep of {_attack_label(step, model, *step.curve)}{shard.label}"
             cost = {name: value and 2 * value for name, value in attack_cost(step, shard.n).items()}
             digests.append(self.add("sweep", {**fields, "part": shard.part}, inputs, label, cost, self.gpus))
         return digests
@@ -400,8 +400,10 @@ class Jobs:
         return self.add("samples", fields, inputs, f"samples {label}")
 
 
-def _attack_label(step: Step, model: ModelRef, eps: float | None) -> str:
-    return f"{step.bound.plugin.name} {step.norm} {eps:.4g} on {model.entry.name}"
+def _attack_label(step: Step, model: ModelRef, *eps: float | None) -> str:
+    """The attack, at its budget or from the first to the last, and the model."""
+    budgets = " to ".join(f"{one:.4g}" for one in dict.fromkeys((eps[0], eps[-1])))
+    return f"{step.bound.plugin.name} {step.norm} {budgets} on {model.entry.name}"
 
 
 def attack_cost(step: Step, n: int | None) -> dict[str, int | None]:
