@@ -71,16 +71,17 @@ class Train(BaseModel):
 
 
 class Variant(_Strict):
-    """How a network predicts: a deep ensemble of so many seeds, so many dropout masks, or statistics of the batch."""
+    """How a network predicts: by an ensemble of so many seeds, so many dropout masks, so many draws, or by the batch."""
 
     ensemble: Annotated[int, Field(ge=2, le=100)] | None = None
     mc_dropout: Annotated[int, Field(ge=2, le=1000)] | None = None
+    draws: Annotated[int, Field(ge=2, le=1000)] | None = None
     batch_statistics: Literal[True] | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if len(self.model_fields_set) != 1:
-            raise ValueError("expected one of {ensemble: N}, {mc_dropout: N}, batch_statistics")
+            raise ValueError("expected one of {ensemble: N}, {mc_dropout: N}, {draws: N}, batch_statistics")
         return self
 
     def recipe(self) -> dict[str, Any]:

@@ -6,6 +6,8 @@ DropoutSamples    M passes with dropout on; log of their mean probability (Gal &
                   approximation"). The masks of pass i are drawn once, from i and the place of the layer, and are the
                   same for every example: so predictions depend neither on the batch nor on what ran before, an attack
                   differentiates the very function that is scored, and the M passes are M fixed subnetworks
+MeanOfDraws       M passes of a network that draws random numbers, such as a randomised defence; log of their mean
+                  probability. Draws come from torch's generator, new ones at each call
 BatchStatistics   batch normalisation by the statistics of the test batch, not those of training (Nado et al. 2020,
                   "Evaluating prediction-time batch normalization for robustness under covariate shift"). A prediction
                   then depends on its batch: the plan fixes the batches
@@ -30,10 +32,11 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def varied(variant: Mapping[str, Any], members: Sequence[nn.Module]) -> nn.Module:
-    """The module of a variant `{"kind": ensemble | mc_dropout | batch_statistics, "count": M}` from its networks."""
+    """The module of a variant `{"kind": ensemble | mc_dropout | draws | batch_statistics, "count": M}`."""
     make: dict[str, Callable[[], nn.Module]] = {
         "ensemble": lambda: Ensemble(members),
         "mc_dropout": lambda: DropoutSamples(members[0], variant["count"]),
+        "draws": lambda: MeanOfDraws(members[0], variant["count"]),
         "batch_statistics": lambda: batch_statistics(members[0]),
     }
     return make[variant["kind"]]()
@@ -72,6 +75,18 @@ class DropoutSamples(nn.Module):
                 layer.one = one
             found.append(self.network(x))
         return log_mean(found)
+
+
+class MeanOfDraws(nn.Module):
+    """Logits `[n k]` whose softmax is the mean over so many passes of a network that draws random numbers."""
+
+    def __init__(self, network: nn.Module, passes: int) -> None:
+        super().__init__()
+        self.network, self.passes = network, passes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The combined logits of a batch."""
+        return log_mean([self.network(x) for _ in range(self.passes)])
 
 
 class FixedMask(nn.Module):

@@ -7,7 +7,7 @@ from torch import nn
 
 from testbed.errors import DataError, UsageError
 from testbed.grid.planner import plan
-from testbed.models.variants import DropoutSamples, Ensemble, batch_statistics
+from testbed.models.variants import DropoutSamples, Ensemble, MeanOfDraws, batch_statistics
 
 
 def net(dropout: float = 0.5) -> nn.Module:
@@ -45,6 +45,19 @@ def test_many_dropout_samples_are_the_mean_over_random_masks():
     random = layers[4](hidden * masks).softmax(dim=1).mean(dim=0)
 
     assert (model(x).softmax(dim=1)[0] - random).abs().max() < 0.02
+
+
+def test_the_mean_of_draws_by_hand():
+    class Coin(torch.nn.Module):
+        def forward(self, x):
+            up = torch.rand(len(x), 1) < 0.5
+            return torch.where(up, torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]])).log()
+
+    torch.manual_seed(0)
+    passes = [Coin()(torch.zeros(3, 1)).softmax(1) for _ in range(8)]
+    torch.manual_seed(0)
+    mean = MeanOfDraws(Coin(), 8)(torch.zeros(3, 1)).softmax(1)
+    torch.testing.assert_close(mean, torch.stack(passes).mean(0))
 
 
 def test_batch_statistics_are_those_of_the_batch():

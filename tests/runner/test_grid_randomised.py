@@ -32,6 +32,22 @@ def randomised(tiny, tmp_path):
     return tiny | {"metrics": ["accuracy", "nll"], "calibrators": ["none"], "runtime": {"shard": 40, "batch": 16}}
 
 
+def test_with_draws_one_pass_over_the_set_is_nearly_the_last_word(randomised, runs, look):
+    net = randomised["models"][0]
+    randomised["models"] = [{**net, "name": "one"}, {**net, "name": "many", "predict": {"draws": 60}}]
+    randomised["conditions"] = ["clean", {"attack": {"use": "pgd", "steps": 2}, "eps": 0.05}]
+    finished = runs(randomised)
+    assert finished.outcome.ok, finished.outcome.errors()
+    audit = {
+        r["model"]: r["value"]
+        for r in look.rows(finished, metric="audit")
+        if r["convention"].startswith("randomised_forward")
+    }
+    assert audit["many"] < audit["one"] / 3
+    variants = {r["model"]: r["variant"] for r in look.rows(finished, metric="nll", condition="clean")}
+    assert variants == {"one": "standard", "many": "standard draws 60"}
+
+
 def test_every_number_is_the_same_whatever_the_process_drew_before(randomised, runs, look, tmp_path):
     found = []
     for seed in (1, 2):
