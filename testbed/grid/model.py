@@ -71,7 +71,7 @@ class Train(BaseModel):
 
 
 class Variant(_Strict):
-    """How a network predicts: by an ensemble of so many seeds, so many dropout masks, so many draws, or by the batch."""
+    """How a network predicts: an ensemble of so many seeds, so many dropout masks, so many draws, or the batch."""
 
     ensemble: Annotated[int, Field(ge=2, le=100)] | None = None
     mc_dropout: Annotated[int, Field(ge=2, le=1000)] | None = None
