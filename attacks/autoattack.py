@@ -55,7 +55,7 @@ class AutoAttack:
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf", "l2", "l1")
-    version: ClassVar = 5
+    version: ClassVar = "5/1"
     kinds: ClassVar = ("image",)
     streams: ClassVar = True
     row_eps: ClassVar = True

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 PACE = 10
 #: The aim of an untargeted walk: at each step the class whose boundary is nearest.
 NEAREST = -1
-#: The aim of an untargeted walk: at each step the class whose boundary is nearest.
-NEAREST = -1
 
 
 @dataclass
@@ -64,7 +62,7 @@ def walk(fab: FAB, model: Victim, closest: Closest, rows: Tensor, aim: Tensor, s
     now = x0.clone() if start is None else start.flatten(1)
     far = torch.full((len(rows),), float("inf"), dtype=torch.float64, device=x0.device)
     no = torch.zeros_like(rows, dtype=torch.bool)
-    here = Walk(rows, x0, aim, now, far, far, no, no.clone())
+    here = Walk(rows, x0, aim, now, far, far.clone(), no, no.clone())
     low, high = limits(fab.bounds, closest.x, closest.x.device)
     if not isinstance(low, float):
         low, high = (bound.expand_as(closest.x[:1]).flatten(1) for bound in (low, high))

@@ -53,7 +53,7 @@ class FAB:
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf", "l2", "l1")
-    version: ClassVar = 3
+    version: ClassVar = 4
     minimal: ClassVar = True
     streams: ClassVar = True
     row_eps: ClassVar = True

@@ -246,6 +246,17 @@ def test_hopeless_runs_end_early_without_changing_a_verdict() -> None:
     assert quick.queries[~quick.success].sum() < whole.queries[~whole.success].sum()
 
 
+def test_no_run_of_fab_is_hopeless_before_it_has_a_pace() -> None:
+    # a pace takes two looks, after 10 and 20 steps; the first target's run takes all of its 40
+    torch.manual_seed(1)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 24), torch.nn.ReLU(), torch.nn.Linear(24, 6))
+    x = torch.rand(12, 1, 8, 8)
+    for norm, eps in (("linf", 1e-3), ("l2", 5e-3), ("l1", 2e-2)):
+        run = testbed.attack("fab", norm=norm, eps=eps, steps=40, targets=3, hopeless=True)
+        out = run.run(model, x, model(x).argmax(1))
+        assert not out.success.any() and out.gradients.min() >= 40 + 2 * 20 and out.gradients.max() < 3 * 40
+
+
 def test_a_randomised_model_is_judged_on_fresh_draws() -> None:
     class Noisy(torch.nn.Module):
         """Right on average, wrong in about one draw of six."""
