@@ -12,7 +12,6 @@ from testbed.perturb.execution import limits
 from testbed.perturb.geometry import Budget, budget_of, length, per_row
 from testbed.perturb.victim import Victim
 
-from .ascent import OPTIMISM
 from .closest import Closest
 from .hyperplane import DUAL, step_onto
 from .losses import lead
@@ -21,8 +20,10 @@ if TYPE_CHECKING:
     from .fab import FAB
 
 
-#: Pace is looked at over this many steps.
-PACE = 10
+#: Pace is looked at over this many steps; no run is without hope whose closest point is within CLOSE of the budget.
+#: Replayed on 50 images each of four nets and three norms with eps up to 8 % above what nine whole runs reach, this
+#: loses 1 % of the examples fooled in linf and l2 and 20 % in l1, at 0.43 of the steps where nothing fools.
+PACE, CLOSE = 10, 1.05
 #: The aim of an untargeted walk: at each step the class whose boundary is nearest.
 NEAREST = -1
 
@@ -158,8 +159,8 @@ def _settle(fab: FAB, closest: Closest, here: Walk, done: int) -> Walk:
     eps = budget_of(closest.eps, here.rows)
     over = closest.distance[here.rows] <= eps
     if fab.hopeless and done % PACE == 0:
-        pace = OPTIMISM * (here.mark.log() - here.reach.log()) / PACE
-        known = here.mark.isfinite() & here.reach.isfinite()
-        over |= known & (here.reach.log() - pace * (fab.steps - done) > torch.as_tensor(eps).log())
+        pace, limit = (here.mark.log() - here.reach.log()) / PACE, torch.as_tensor(eps)
+        known = here.mark.isfinite() & here.reach.isfinite() & (here.reach > CLOSE * limit)
+        over |= known & (here.reach.log() - pace * (fab.steps - done) > limit.log())
         here.mark = here.reach.clone()
     return here.keep(~over) if bool(over.any()) else here

@@ -36,8 +36,8 @@ class FAB:
     eps       budget; None = the smallest perturbation found, whatever its size
     targets   likeliest wrong classes tried, at most k - 1
     restarts  runs (of each target); those after the first need eps
-    hopeless  every 10 steps, end runs, the first target's excepted, whose closest point so far would, at twice the pace
-              of the last 10 steps, still be outside the ball at the end; needs eps
+    hopeless  every 10 steps, end runs, the first target's excepted, whose closest point so far is more than 5 % outside
+              the ball and would, at the pace of the last 10 steps, still be outside at the end; needs eps
     """
 
     eps: float | None = None
