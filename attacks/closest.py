@@ -82,12 +82,13 @@ class Closest:
             self.note(rows[fooled], x[fooled], evaluation)
         return fooled
 
-    def note(self, rows: Tensor, x: Tensor, evaluation: int) -> Tensor:
-        """Fooled iterates of these rows; their distances."""
+    def note(self, rows: Tensor, x: Tensor, evaluation: int | Tensor) -> Tensor:
+        """Fooled iterates of these rows, found by this evaluation, one number or one a row; their distances."""
         distance = self.measure(x - self.x[rows])
         closer = distance < self.distance[rows]
         at = rows[closer]
-        self.best[at], self.distance[at], self.first[at] = x[closer], distance[closer], self.spent + evaluation
+        found = evaluation[closer] if isinstance(evaluation, Tensor) else evaluation
+        self.best[at], self.distance[at], self.first[at] = x[closer], distance[closer], self.spent + found
         return distance
 
     def offer(self, rows: Tensor, x: Tensor, logits: Tensor) -> None:

@@ -139,8 +139,8 @@ def test_unknown_names_and_parameters() -> None:
 @pytest.mark.parametrize(
     ("name", "params"),
     [
-        ("hopskipjump", {"steps": 2, "initial_gradient_eval_steps": 5, "max_gradient_eval_steps": 10}),
-        ("boundary", {"steps": 10}),
+        ("foolbox:HopSkipJumpAttack", {"steps": 2, "initial_gradient_eval_steps": 5, "max_gradient_eval_steps": 10}),
+        ("foolbox:BoundaryAttack", {"steps": 10}),
         ("foolbox:DDNAttack", {"steps": 10}),
         ("foolbox:L2AdditiveGaussianNoiseAttack", {}),
     ],

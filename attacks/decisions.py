@@ -1,0 +1,100 @@
+"""What decision-based attacks share: labels alone, an image to start from, and the way back to the boundary.
+
+The start is an image of uniform noise that fools. An example is tried TRIES times, with draws of its own; one that no
+noise fools has no start, and its attack has failed. The way back is a bisection between the clean image x* and a
+fooling one x', along
+
+    l2     x* + a (x' - x*)                                  0 <= a <= 1
+    linf   x* + the part of x' - x* within a |x' - x*|_inf
+
+Every image on the way that fools is kept if it is the closest yet (`closest`). Only images evaluated as fooling are
+moved to, never ones worked out from them, so what is returned has been seen to fool.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from testbed.perturb.attack import Found
+from testbed.perturb.execution import limits
+from testbed.perturb.geometry import length, per_row
+from testbed.perturb.victim import Victim
+
+from .closest import Closest
+
+#: Images of noise an example is tried with.
+TRIES = 1000
+
+
+class Decisions:
+    """A model of which only the labels are looked at, what it has been asked and what has been found.
+
+    attack   has `eps`, `norm` ("l2" or "linf") and `bounds`
+    asked    int64 `[n]`, queries of each example
+    """
+
+    def __init__(self, attack: Any, model: Victim, x: Tensor, y: Tensor) -> None:
+        self.model, self.norm = model, attack.norm
+        self.low, self.high = limits(attack.bounds, x, x.device)
+        self.closest = Closest(x, y, attack.eps, attack.norm)
+        self.asked = torch.zeros(len(x), dtype=torch.long, device=x.device)
+
+    def fools(self, rows: Tensor, x: Tensor) -> Tensor:
+        """bool `[m]`: which images x `[m ...]` of these rows, repeated or not, fool."""
+        self.asked.index_add_(0, rows, torch.ones_like(rows))
+        return self.closest.fooled(rows, self.model(x, rows=rows))
+
+    def see(self, rows: Tensor, x: Tensor) -> Tensor:
+        """As `fools`, for rows that are not repeated; those that fool are kept where they are the closest."""
+        fooled = self.fools(rows, x)
+        if bool(fooled.any()):
+            at = rows[fooled]
+            self.closest.note(at, x[fooled], self.asked[at])
+        return fooled
+
+    def away(self, rows: Tensor, x: Tensor) -> Tensor:
+        """Distances `[m]` of images of these rows from the clean ones."""
+        return length(x - self.closest.x[rows], self.norm).to(x.dtype)
+
+    def start(self, rng: Any) -> tuple[Tensor, Tensor]:
+        """The rows that have a start, and noise `[m ...]` that fools them."""
+        clean = self.closest.x
+        noise, rows = torch.zeros_like(clean), torch.arange(len(clean), device=clean.device)
+        for number in range(TRIES):
+            draws = rng.take(rows.cpu().numpy()).uniform(tuple(clean.shape[1:]), name=f"start{number}")
+            tried = self.low + (self.high - self.low) * torch.from_numpy(draws).to(clean)
+            fooled = self.see(rows, tried)
+            noise[rows[fooled]] = tried[fooled]
+            rows = rows[~fooled]
+            if len(rows) == 0:
+                break
+        begun = torch.nonzero(self.closest.distance.isfinite()).flatten()
+        return begun, noise[begun]
+
+    def back(self, rows: Tensor, x: Tensor, halvings: int) -> Tensor:
+        """From fooling images x `[m ...]` back to the boundary; a row inside its budget goes no further."""
+        near, share, reach = x.clone(), torch.ones(len(x), device=x.device), self.away(rows, x)
+        at = torch.arange(len(x), device=x.device)
+        for halving in range(halvings):
+            at = at[~self.closest.done(rows[at])]
+            if len(at) == 0:
+                break
+            tried = share[at] - 0.5 ** (halving + 1)
+            points = self._between(self.closest.x[rows[at]], x[at], tried, reach[at])
+            fooled = self.see(rows[at], points)
+            near[at[fooled]], share[at[fooled]] = points[fooled], tried[fooled]
+        return near
+
+    def _between(self, clean: Tensor, x: Tensor, share: Tensor, reach: Tensor) -> Tensor:
+        delta = x - clean
+        if self.norm == "linf":
+            most = per_row(share * reach, x)
+            return torch.clamp(clean + torch.clamp(delta, -most, most), self.low, self.high)
+        return torch.clamp(clean + per_row(share, x) * delta, self.low, self.high)
+
+    def found(self) -> Found:
+        """The closest image of each example and the query that found it; without a start it has failed."""
+        return Found(self.closest.best, self.closest.first, self.closest.distance.isinf())
