@@ -211,7 +211,7 @@ def test_bad_settings_are_refused() -> None:
 FOOLBOX = [
     ("hopskipjump", "l2", "HopSkipJumpAttack", {"steps": 8}),
     ("hopskipjump", "linf", "HopSkipJumpAttack", {"steps": 8}),
-    ("boundary", "l2", "BoundaryAttack", {"steps": 1500}),
+    ("boundary", "l2", "BoundaryAttack", {"steps": 4000}),
 ]
 
 
@@ -225,6 +225,7 @@ FOOLBOX = [
 def test_no_further_than_foolbox(
     name: str, norm: str, theirs: str, params: dict[str, Any], net: str, subject: Any
 ) -> None:
+    # foolbox divides estimates by their norm over the whole batch, so its steps in l2 shrink as the batch grows
     model, x, y = subject(net, 8)
     out = testbed.attack(name, norm=norm, **params).run(model, x, y)
     other = testbed.attack(f"foolbox:{theirs}", norm=norm, **params).run(model, x, y)

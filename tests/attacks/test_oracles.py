@@ -103,7 +103,7 @@ NEAR: list[tuple[str, str, float, dict[str, Any]]] = [
     ("ead", "l1", 0.3, {"steps": 200, "binary_search_steps": 6, "initial_const": 1.0, "decision_rule": "L1"}),
     ("hopskipjump", "l2", 0.03, {"steps": 20, "max_gradient_eval_steps": 200}),
     ("hopskipjump", "linf", 0.06, {"steps": 20, "max_gradient_eval_steps": 200}),
-    ("boundary", "l2", 0.1, {"steps": 1500}),
+    ("boundary", "l2", 0.03, {"steps": 3000}),
 ]
 
 
