@@ -169,7 +169,7 @@ def test_max_failures_that_is_no_number_is_a_usage_error(text: str) -> None:
 def test_timeout_kills_a_hanging_job_and_the_rest_goes_on(store: Store) -> None:
     hang = toy.job("make", name="hang", n=1, trouble="hang")
     good = toy.job("make", name="good", n=1)
-    outcome = go(store, hang, good, wanted=[hang, good], timeout=2.0)
+    outcome = go(store, hang, good, wanted=[hang, good], timeout=6.0)
 
     assert statuses(outcome) == ["timeout", "done"]
     assert "--timeout" in outcome.errors()[hang.digest]
