@@ -25,6 +25,8 @@ from testbed.perturb.victim import Victim
 
 from .closest import Closest
 
+#: How much further out than the closest image seen the returned one is, as a share of its distance.
+CLEAR = 2.0**-16
 #: Images of noise an example is tried with.
 TRIES = 1000
 
@@ -96,5 +98,16 @@ class Decisions:
         return torch.clamp(clean + per_row(share, x) * delta, self.low, self.high)
 
     def found(self) -> Found:
-        """The closest image of each example and the query that found it; without a start it has failed."""
+        """The closest image of each example, a little further out, and the query that found it.
+
+        On the boundary itself rounding decides, and may decide otherwise in the next forward pass: so where the image
+        CLEAR further out fools too it stands, unless the closest is inside a budget. Without a start an example failed.
+        """
+        best = self.closest.best
+        rows = torch.nonzero(self.closest.distance.isfinite()).flatten()
+        rows = rows[~self.closest.done(rows)]
+        clean = self.closest.x[rows]
+        clear = torch.clamp(clean + (1 + CLEAR) * (best[rows] - clean), self.low, self.high)
+        fooled = self.fools(rows, clear)
+        best[rows[fooled]] = clear[fooled]
         return Found(self.closest.best, self.closest.first, self.closest.distance.isinf())

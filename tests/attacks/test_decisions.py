@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -159,6 +160,14 @@ def test_an_example_without_a_start_has_failed_and_the_others_have_not(
     assert torch.equal(out.x[y == 0], x[y == 0]) and (out.queries[y.numpy() == 0] == TRIES).all()
     torch.testing.assert_close(alone.x, out.x[rest], atol=1e-5, rtol=0)
     assert (alone.queries == out.queries[rest]).all()
+
+
+@EACH
+def test_what_it_returns_fools_however_the_logits_are_rounded(name: str, norm: str, params: dict[str, Any]) -> None:
+    model, x, y = smooth()
+    out = testbed.attack(name, norm=norm, **params).run(model, x, y)
+    exact = copy.deepcopy(model).double()(out.x.double()).argmax(1) != y
+    assert out.success.any() and bool(exact[torch.from_numpy(out.success)].all())
 
 
 @EACH
