@@ -29,6 +29,9 @@ KINDS = (
 #: Stands after a number whose attack failed an audit.
 DOUBT = "†"
 
+#: Status of a cell whose job went well and had no number to give, such as a median that more than half never reached.
+UNDEFINED = "undefined"
+
 #: Metrics that are not columns: an audit is a judgement of the others.
 NOT_SHOWN = frozenset({"audit"})
 
@@ -57,8 +60,8 @@ class Number:
 
     @property
     def failed(self) -> bool:
-        """Whether this cell has no value and will have none; one that is merely not made yet has not failed."""
-        return self.value is None and self.status != "missing"
+        """Whether this cell has no value and should; one not made yet, or undefined, has not failed."""
+        return self.value is None and self.status not in ("missing", UNDEFINED)
 
     @property
     def doubted(self) -> bool:
@@ -163,12 +166,14 @@ def pivot(rows: Sequence[Row], protocol: str, dataset: str, kind: str) -> Table:
 
 
 def number(row: Row) -> Number:
-    """The cell of one row of results.parquet."""
+    """The cell of one row of results.parquet; a job that went well may have no number to give."""
+    status = row.get("status") or "ok"
+    value = row.get("value") if status == "ok" else None
     return Number(
-        value=row.get("value") if row.get("status", "ok") == "ok" else None,
+        value=value,
         low=row.get("ci_low"),
         high=row.get("ci_high"),
-        status=row.get("status") or "ok",
+        status=UNDEFINED if status == "ok" and value is None else status,
         error=row.get("error") or "",
         n=row.get("n"),
         digest=row.get("digest") or "",
