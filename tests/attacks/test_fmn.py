@@ -142,6 +142,7 @@ def real(request: pytest.FixtureRequest, subject: Any) -> tuple[Any, torch.Tenso
     return subject(request.param, 40)
 
 
+@pytest.mark.slow
 @pytest.mark.verifies("fmn", by="reference", against="foolbox 3.3.4 FMN on two MNIST nets: median distance, 4 norms")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("norm", NORMS)

@@ -267,6 +267,7 @@ FOOLBOX = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.verifies(
     "cw", "ead", "ddn", "deepfool",
     by="reference", against="foolbox 3.3.4 on two MNIST nets: median distance, and the same images fooled",

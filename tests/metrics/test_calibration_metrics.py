@@ -95,7 +95,8 @@ def test_binary_sklearn_is_calibration_curve() -> None:
 def test_float32_edges_are_torchs(bins: int) -> None:
     torch = pytest.importorskip("torch")
 
-    assert np.array_equal(binning.float32_edges(bins), torch.linspace(0, 1, bins + 1).numpy())
+    # torch rounds a linspace one way on one kind of CPU and another way on the next: one unit in the last place
+    np.testing.assert_array_max_ulp(binning.float32_edges(bins), torch.linspace(0, 1, bins + 1).numpy(), maxulp=1)
 
 
 def test_scores_are_sklearns() -> None:
