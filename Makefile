@@ -1,14 +1,17 @@
 # Two commands for a new user: make demo, make test. Both make .venv on first use.
 PYTHON ?= python3
 BIN := .venv/bin
+DIST := dist
+# What an editor reads for the first line of each example grid; written, never in git.
+SCHEMAS := experiments/grid.schema.json experiments/stream.schema.json
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-all check verified clean
+.PHONY: demo test test-all check verified schemas wheel clean
 
-demo: .venv/installed
+demo: .venv/installed $(SCHEMAS)
 	$(BIN)/testbed run experiments/quickstart.yaml
 
-test: .venv/installed-dev
+test: .venv/installed-dev $(SCHEMAS)
 	$(BIN)/python -m pytest -q -m "not slow and not ray" -n 2 --dist loadfile
 	$(BIN)/python -m pytest -q -m "ray and not slow" -n 0
 
@@ -24,6 +27,16 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+schemas: $(SCHEMAS)
+
+experiments/%.schema.json: .venv/installed $(shell find testbed attacks shifts -name '*.py')
+	$(BIN)/testbed schema $* --out $@
+
+# In an environment that has installed it, the schemas lie in share/testbed.
+wheel: .venv/installed-dev $(SCHEMAS)
+	rm -rf build
+	$(BIN)/python -m build -q --wheel --no-isolation --outdir $(DIST)
+
 .venv/pip:
 	$(PYTHON) -m venv .venv
 	touch $@
@@ -37,4 +50,4 @@ check: .venv/installed-dev
 	touch $@
 
 clean:
-	rm -rf .venv build dist runs .testbed *.egg-info
+	rm -rf .venv build dist runs .testbed *.egg-info $(SCHEMAS)

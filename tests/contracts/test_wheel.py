@@ -1,5 +1,6 @@
 """The built wheel beside a user's own attacks.py, shifts.py and experiments.py: nothing shadows anything."""
 
+import json
 import os
 import subprocess
 import sys
@@ -31,9 +32,10 @@ if __name__ == "__main__":
 def installed(tmp_path_factory):
     """A virtual environment with the built wheel in it; what it depends on comes from this environment."""
     folder = tmp_path_factory.mktemp("wheel")
+    made = ["-o", ".venv/installed", "-o", ".venv/installed-dev"]  # this environment is taken as it is
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)],
-        check=True, capture_output=True, text=True,
+        ["make", "wheel", *made, f"BIN={Path(sys.executable).parent}", f"DIST={folder}"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
     )  # fmt: skip
     (wheel,) = folder.glob("*.whl")
     venv.create(folder / "env", symlinks=True, with_pip=False)
@@ -67,6 +69,13 @@ def run(command, folder):
 def test_the_wheel_is_what_runs(installed, crowded):
     code = "import testbed, testbed_attacks, testbed_shifts; print(testbed.__file__, testbed_attacks.__file__)"
     assert str(ROOT) not in run([installed, "-c", code], crowded)
+
+
+@pytest.mark.slow
+def test_it_carries_the_schemas(installed):
+    share = installed.parents[2] / "package" / "share" / "testbed"
+    assert {p.name for p in share.iterdir()} == {"grid.schema.json", "stream.schema.json"}
+    assert "attack:pgd" in json.loads((share / "grid.schema.json").read_text())["$defs"]
 
 
 @pytest.mark.slow

@@ -1,31 +1,46 @@
-"""The editor's schema: fresh, complete, and in agreement with the planner on every example grid."""
+"""The editor's schema: written by a command, complete, and in agreement with the planner on every example grid."""
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
 import pytest
 from referencing import Registry, Resource
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
 from testbed import plugins
+from testbed.cli import app
 from testbed.grid.schema import json_schema
 from testbed.grid.stream_schema import stream_schema
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = ROOT / "experiments"
+MODELINE = "# yaml-language-server: $schema="
 STREAMS = sorted(EXPERIMENTS.glob("stream*.yaml"))
 GRIDS = sorted(set(EXPERIMENTS.glob("*.yaml")) - set(STREAMS))
 
 
-def test_the_committed_schema_is_fresh():
-    """Regenerate with `testbed schema --out experiments/grid.schema.json`."""
-    assert json.loads((EXPERIMENTS / "grid.schema.json").read_text()) == json.loads(json.dumps(json_schema()))
+@pytest.mark.parametrize(("kind", "wanted"), [("grid", json_schema), ("stream", stream_schema)])
+def test_the_command_writes_it(tmp_path, kind, wanted):
+    """As `make schemas` does; the files are not in git."""
+    result = CliRunner().invoke(app, ["schema", kind, "--out", str(tmp_path / "found.json")])
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "found.json").read_text()) == json.loads(json.dumps(wanted()))
+
+
+def test_the_first_line_of_every_example_names_what_make_writes():
+    (written,) = re.findall(r"^SCHEMAS := (.*)$", (ROOT / "Makefile").read_text(), flags=re.M)
+    first = ((path.parent, path.read_text().split("\n", 1)[0]) for path in EXPERIMENTS.rglob("*.yaml"))
+    named = {(folder / line.removeprefix(MODELINE)).resolve() for folder, line in first if line.startswith(MODELINE)}
+    assert named == {ROOT / name for name in written.split()}
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda p: p.name)
 def test_example_grids_fit_the_schema_and_name_it(path):
     text = path.read_text()
-    assert text.startswith("# yaml-language-server: $schema=grid.schema.json\n")
+    assert text.startswith(f"{MODELINE}grid.schema.json\n")
     jsonschema.validate(YAML(typ="safe", pure=True).load(text), json_schema())
 
 
@@ -60,15 +75,10 @@ def check_stream(value):
     jsonschema.Draft202012Validator(stream_schema(), registry=registry).validate(value)
 
 
-def test_the_committed_schema_of_streams_is_fresh():
-    """Regenerate with `testbed schema stream --out experiments/stream.schema.json`."""
-    assert json.loads((EXPERIMENTS / "stream.schema.json").read_text()) == json.loads(json.dumps(stream_schema()))
-
-
 @pytest.mark.parametrize("path", STREAMS, ids=lambda p: p.name)
 def test_example_streams_fit_the_schema_and_name_it(path):
     text = path.read_text()
-    assert text.startswith("# yaml-language-server: $schema=stream.schema.json\n")
+    assert text.startswith(f"{MODELINE}stream.schema.json\n")
     check_stream(YAML(typ="safe", pure=True).load(text))
 
 
