@@ -56,6 +56,7 @@ class AutoAttack:
 
     norms: ClassVar = ("linf", "l2", "l1")
     version: ClassVar = "5/1"
+    draws: ClassVar = "5/1"
     kinds: ClassVar = ("image",)
     streams: ClassVar = True
     row_eps: ClassVar = True
@@ -109,6 +110,7 @@ class AutoAttackFast:
 
     norms: ClassVar = ("linf", "l2")
     version: ClassVar = 2
+    draws: ClassVar = 2
     streams: ClassVar = True
     row_eps: ClassVar = True
     reference: ClassVar = PAPER

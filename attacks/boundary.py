@@ -60,6 +60,7 @@ class Boundary:
 
     norms: ClassVar = ("l2",)
     version: ClassVar = 2
+    draws: ClassVar = 2
     minimal: ClassVar = True
     white_box: ClassVar = False
     streams: ClassVar = True

@@ -37,6 +37,7 @@ class CalibrationAttack:
 
     norms: ClassVar = ("linf", "l2", "l1")
     version: ClassVar = "1/1"
+    draws: ClassVar = "1/1"
     objective: ClassVar = "confidence"
     streams: ClassVar = True
     reference: ClassVar = Paper(

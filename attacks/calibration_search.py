@@ -34,6 +34,7 @@ class CalibrationSquare:
     norms: ClassVar = ("linf",)
     kinds: ClassVar = ("image",)
     version: ClassVar = "1/1"
+    draws: ClassVar = "1/1"
     objective: ClassVar = "confidence"
     white_box: ClassVar = False
     streams: ClassVar = True

@@ -58,6 +58,7 @@ class CW:
 
     norms: ClassVar = ("l2",)
     version: ClassVar = 2
+    draws: ClassVar = 2
     minimal: ClassVar = True
     streams: ClassVar = True
     reference: ClassVar = Paper(

@@ -50,6 +50,7 @@ class DDN:
 
     norms: ClassVar = ("l2",)
     version: ClassVar = 2
+    draws: ClassVar = 2
     minimal: ClassVar = True
     streams: ClassVar = True
     reference: ClassVar = Paper(

@@ -64,6 +64,7 @@ class EAD:
 
     norms: ClassVar = ("l1",)
     version: ClassVar = 2
+    draws: ClassVar = 2
     minimal: ClassVar = True
     streams: ClassVar = True
     reference: ClassVar = Paper(

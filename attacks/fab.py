@@ -54,6 +54,7 @@ class FAB:
 
     norms: ClassVar = ("linf", "l2", "l1")
     version: ClassVar = 4
+    draws: ClassVar = 4
     minimal: ClassVar = True
     streams: ClassVar = True
     row_eps: ClassVar = True

@@ -62,6 +62,7 @@ class FMN:
 
     norms: ClassVar = ("l2", "linf", "l1", "l0")
     version: ClassVar = 2
+    draws: ClassVar = 2
     minimal: ClassVar = True
     streams: ClassVar = True
     reference: ClassVar = Paper(

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 #: Constructor arguments that are objects or side effects: the adapter or foolbox's own default supplies them.
 HIDDEN = frozenset({"self", "distance", "init_attack", "tensorboard", "constraint"})
 OWN = (Parameter("exact", bool, False), Parameter("target", str, ""))
+#: The key of the draws of every foolbox attack; not foolbox's version, so that a release does not change them.
+DRAWS = "2/3.3.4"
 _NORMS = {"l0": "l0", "l1": "l1", "l2": "l2", "linf": "linf"}
 _TYPES = {
     "int": int, "float": float, "bool": bool, "str": str, "None": None, "Optional": typing.Optional,
@@ -60,7 +62,8 @@ class Foolbox:
         """The plug-in `foolbox:inner`, read from the sources."""
         name = resolve(inner)
         facts = {
-            "version": f"2/{version('foolbox')}", "kinds": ("image", "tabular", "series"), "norms": norms_of(name),
+            "version": f"2/{version('foolbox')}", "draws": DRAWS, "kinds": ("image", "tabular", "series"),
+            "norms": norms_of(name),
             "objective": "label", "white_box": name not in BLACK_BOX, "batch_coupled": True,
             "minimal": "FixedEpsilonAttack" not in ancestors(name), "adapter": False, "reference": Foolbox.reference,
         }  # fmt: skip

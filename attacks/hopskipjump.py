@@ -66,6 +66,7 @@ class HopSkipJump:
 
     norms: ClassVar = ("l2", "linf")
     version: ClassVar = 2
+    draws: ClassVar = 2
     minimal: ClassVar = True
     white_box: ClassVar = False
     streams: ClassVar = True

@@ -65,6 +65,7 @@ class Square:
 
     norms: ClassVar = ("linf", "l2", "l1")
     version: ClassVar = 3
+    draws: ClassVar = 3
     kinds: ClassVar = ("image",)
     white_box: ClassVar = False
     streams: ClassVar = True

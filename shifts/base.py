@@ -53,6 +53,7 @@ class Corruption:
     compat: bool = True
 
     version: ClassVar[int] = 1
+    draws: ClassVar[int] = 1
     kinds: ClassVar[tuple[str, ...]] = ("image",)
     level: ClassVar[str] = "example"
     reference: ClassVar[Paper] = HENDRYCKS

@@ -87,7 +87,7 @@ class Monotone:
 
     def sample(self, shape: tuple[int, ...], rng: Rng) -> dict[str, Array]:
         """The draws that the corruption itself has."""
-        return self.inner.sample(shape, Rng(self.of, self.inner.version, rng.seed, rng.ids))
+        return self.inner.sample(shape, Rng(self.of, self.inner.draws, rng.seed, rng.ids))
 
     def apply(self, images: Bytes, draws: Draws) -> Bytes:
         """Each image at the strength that it needs, with these draws."""

@@ -89,7 +89,7 @@ class Resampling:
 
 def whole_set(rng: Rng) -> Rng:
     """One row of draws for the set, the same for any of its orders and subsets."""
-    return Rng(rng.operation, rng.version, rng.seed, [0])
+    return Rng(rng.operation, rng.draws, rng.seed, [0])
 
 
 def picked(parts: Ints, target: Shares, order: Array, size: int | None = None) -> Ints:

@@ -51,19 +51,21 @@ REQUIRED: Final = inspect.Parameter.empty
 SUPPLIED: Final = frozenset({"self", "rng", "generator", "model", "x", "y", "images", "spec"})
 
 #: Facts a plug-in may state as class attributes, with what holds where it states nothing.
+#: `version` is in the digest alone: raise it when what the plug-in computes changes. `draws` is the key of its random
+#: draws and is not in the digest: where it changes, so must `version`.
 FACTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "attack": {
-        "version": 1, "kinds": ("image", "tabular", "series"), "norms": ("linf", "l2", "l1", "l0"),
+        "version": 1, "draws": 1, "kinds": ("image", "tabular", "series"), "norms": ("linf", "l2", "l1", "l0"),
         "objective": "label", "white_box": True, "batch_coupled": False, "minimal": False,
         "adapter": False, "reference": None,
     },
-    "shift": {"version": 1, "kinds": ("image",), "level": "example", "reference": None},
+    "shift": {"version": 1, "draws": 1, "kinds": ("image",), "level": "example", "reference": None},
     "calibrator": {
         "version": 1, "inputs": "logits", "argmax_preserving": False, "differentiable": False, "needs": (),
         "online": False, "reference": None,
     },
     "detector": {"version": 1, "consumes": ("logits",), "fitted_on": None, "packages": (), "reference": None},
-    "dataset": {"version": 1, "paths": (), "reference": None},
+    "dataset": {"version": 1, "draws": 1, "paths": (), "reference": None},
     "model": {
         "version": 1, "kinds": ("image",), "gradients": True, "external": False, "weights_from": "anywhere",
         "packages": (), "adapter": False, "reference": None,

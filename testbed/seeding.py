@@ -1,8 +1,9 @@
 """Random numbers keyed per example, so that no result depends on batch, shard, order or worker.
 
-Every draw is a function of (operation, operation version, seed, example id, draw name) and of nothing else: not of
-eps, severity, batch, shard or job digest. So the points of a curve share their draws, a subset has the draws it has in
-the whole, and a job cut into shards gives the bits of the uncut one.
+Every draw is a function of (operation, its `draws`, seed, example id, draw name) and of nothing else: not of eps,
+severity, batch, shard or job digest. So the points of a curve share their draws, a subset has the draws it has in the
+whole, and a job cut into shards gives the bits of the uncut one. Nor of the version, which is in the digest alone:
+a version can rise and leave the numbers as they are.
 
 Each (key, example) seeds a Philox-4x64 counter generator (Salmon et al. 2011, "Parallel random numbers: as easy as
 1, 2, 3") with a 128-bit BLAKE3 key. Cost is about 10 us an example and a draw, plus numpy's rate a value; so draw one
@@ -24,8 +25,9 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 class Rng:
     """Draws for the examples `ids`, one row an example.
 
-    `name` tells draws apart. Without one, draws are numbered in the order they are made on this object; name them
-    wherever the number of draws may differ between examples.
+    `draws` is the operation's: another number gives other draws. `name` tells the draws of one operation apart. Without
+    one, they are numbered in the order they are made on this object; name them wherever the number of draws may differ
+    between examples.
 
     >>> rng = Rng("fog", 1, seed=0, ids=[7, 8, 9])
     >>> whole = rng.normal((2,), name="haze")
@@ -34,8 +36,8 @@ class Rng:
     (True, (3, 2), 'float32')
     """
 
-    def __init__(self, operation: str, version: int, seed: int, ids: ArrayLike) -> None:
-        self.operation, self.version, self.seed = operation, int(version), int(seed)
+    def __init__(self, operation: str, draws: int, seed: int, ids: ArrayLike) -> None:
+        self.operation, self.draws, self.seed = operation, int(draws), int(seed)
         self.ids: NDArray[np.int64] = np.asarray(ids, dtype=np.int64).reshape(-1)
         self._unnamed = 0
 
@@ -44,7 +46,7 @@ class Rng:
 
     def take(self, rows: ArrayLike) -> Rng:
         """The generator of a subset: `rows` are positions (or a boolean mask), with the same unnamed-draw count."""
-        rng = Rng(self.operation, self.version, self.seed, self.ids[np.asarray(rows)])
+        rng = Rng(self.operation, self.draws, self.seed, self.ids[np.asarray(rows)])
         rng._unnamed = self._unnamed
         return rng
 
@@ -89,7 +91,7 @@ class Rng:
 
     def _keys(self, name: str) -> NDArray[np.uint64]:
         """uint64 `[n, 2]`: one 128-bit Philox key an example."""
-        prefix = blake3(f"{self.operation}\0{self.version}\0{self.seed}\0{name}\0".encode())
+        prefix = blake3(f"{self.operation}\0{self.draws}\0{self.seed}\0{name}\0".encode())
         raw = bytearray()
         for row in self.ids.tolist():
             one = prefix.copy()
@@ -123,8 +125,8 @@ class Rng:
         return out
 
 
-def shard_seed(operation: str, version: int, seed: int, ids: ArrayLike) -> int:
+def shard_seed(operation: str, draws: int | str, seed: int, ids: ArrayLike) -> int:
     """The 63-bit seed of a batch-coupled plug-in on one fixed shard: a function of the shard's example ids."""
-    key = blake3(f"{operation}\0{version}\0{seed}\0shard\0".encode())
+    key = blake3(f"{operation}\0{draws}\0{seed}\0shard\0".encode())
     key.update(np.ascontiguousarray(np.asarray(ids, dtype="<i8")).tobytes())
     return int.from_bytes(key.digest(8), "little") >> 1

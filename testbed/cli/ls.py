@@ -122,9 +122,8 @@ def spelled(plugin: Plugin) -> str:
 def stated(kind: str, facts: Mapping[str, Any]) -> str:
     """The facts that differ from what holds where a plug-in states nothing."""
     usual = FACTS[kind]
-    shown = {
-        name: v for name, v in facts.items() if name not in ("reference", "version", "paths") and v != usual.get(name)
-    }
+    hidden = ("reference", "version", "draws", "paths")
+    shown = {name: v for name, v in facts.items() if name not in hidden and v != usual.get(name)}
     return ", ".join(name if v is True else f"{name}: {_words(v)}" for name, v in shown.items())
 
 

@@ -59,6 +59,7 @@ class Mnist1d:
     seed: int = 42
 
     version: ClassVar[int] = 1
+    draws: ClassVar[int] = 1
     reference: ClassVar[Paper] = Paper("Scaling down Deep Learning", "Sam Greydanus", 2020, "arXiv", "2011.14439")
 
     def sizes(self) -> dict[str, int]:
@@ -74,7 +75,7 @@ class Mnist1d:
         check_part(part, self.sizes(), "mnist1d")
         ids = ids_of(part, range(self.sizes()[part]))
         y = np.arange(len(ids), dtype=np.int64) % 10
-        values = (drawn(y, Rng("mnist1d", self.version, self.seed, ids)) - MEAN) / STD
+        values = (drawn(y, Rng("mnist1d", self.draws, self.seed, ids)) - MEAN) / STD
         return Examples(np.clip(values, -LIMIT, LIMIT).astype(np.float32)[:, :, None], y, ids, self.spec())
 
 

@@ -55,18 +55,18 @@ def stream(
     Of a set's own data the `limit` are drawn at random. `given` are the shards of the in-distribution test set, needed
     where `source(dataset)` is "id". What comes does not depend on `size`, nor on how `given` is cut.
     """
-    kind, name = source(dataset), type(dataset).__name__
+    kind, name, draws = source(dataset), type(dataset).__name__, getattr(dataset, "draws", 1)
     if kind == "id":
         if given is None:
             raise UsageError(f"{name} is made from the in-distribution examples, and none were given")
         for part in _front(given, limit):
-            x = dataset.derive(part, Rng(name, dataset.version, seed, part.ids))
+            x = dataset.derive(part, Rng(name, draws, seed, part.ids))
             yield replace(part, x=x, y=unlabelled(len(part)))
     elif kind == "spec":
         count = dataset.n if limit is None else min(dataset.n, limit)
         for start in range(0, count, size):
             ids = np.arange(start, min(start + size, count), dtype=np.int64)
-            yield Examples(dataset.draw(like, Rng(name, dataset.version, seed, ids)), unlabelled(len(ids)), ids, like)
+            yield Examples(dataset.draw(like, Rng(name, draws, seed, ids)), unlabelled(len(ids)), ids, like)
     else:
         resized = like.kind == "image" and rule(dataset, like) != "as is"
         for part in splits.stream(dataset, splits.whole(dataset.sizes(), limit), seed, size):

@@ -28,6 +28,8 @@ from testbed.seeding import shard_seed
 from testbed.types import Examples, Spec
 
 VERSION: Final = 1
+#: The key of all random draws of training; a change of VERSION alone leaves them as they are.
+DRAWS: Final = 1
 State = dict[str, torch.Tensor]
 
 
@@ -55,13 +57,13 @@ def train(
     _check(pool, epochs)
     name = _identity(recipe_name, plugin.validate(params), pool, seed, epochs)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(shard_seed("train.init", VERSION, seed, [0]))
+        torch.manual_seed(shard_seed("train.init", DRAWS, seed, [0]))
         model = build(pool.spec).to(device)
         optimizer = _optimizer(recipe, model)
         file = None if checkpoint is None else Path(checkpoint)
         done = _resume(file, name, model, optimizer) if file is not None and file.is_file() else 0
         for epoch in range(done, epochs):
-            torch.manual_seed(shard_seed("train.epoch", VERSION, seed, [epoch]))
+            torch.manual_seed(shard_seed("train.epoch", DRAWS, seed, [epoch]))
             loss = _epoch(recipe, model, optimizer, pool, epoch, epochs, device)
             if file is not None:
                 _keep(file, name, epoch + 1, model, optimizer)

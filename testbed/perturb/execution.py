@@ -181,13 +181,13 @@ def _merge(values: list[tuple[Any, int]]) -> Any:
 def _call(
     attack: Attack, target: Callable[..., Any], victim: Victim, x: Tensor, y: Tensor, ids: Any, seed: int
 ) -> Found:
-    plugin, version = attack.plugin, attack.plugin.facts["version"]
+    plugin, key = attack.plugin, attack.plugin.facts["draws"]
     asks = inspect.signature(target).parameters
     operation = f"attack:{plugin.name}"
-    shard = seeding.shard_seed(operation, version, seed, ids)
+    shard = seeding.shard_seed(operation, key, seed, ids)
     draws: dict[str, Any] = {}
     if "rng" in asks:
-        draws["rng"] = seeding.Rng(operation, int(str(version).partition("/")[0]), seed, ids)
+        draws["rng"] = seeding.Rng(operation, int(str(key).partition("/")[0]), seed, ids)
     if "generator" in asks:
         draws["generator"] = torch.Generator(device=x.device).manual_seed(shard)
     try:

@@ -170,7 +170,7 @@ class Shift:
         return str(self.built.taken(shape)) if hasattr(self.built, "taken") else ""
 
     def _rng(self, ids: Array, seed: int) -> Rng:
-        return Rng(self.plugin.name, self.plugin.facts["version"], seed, ids)
+        return Rng(self.plugin.name, self.plugin.facts["draws"], seed, ids)
 
     def _needs_level(self, level: str) -> None:
         if self.plugin.facts["level"] != level:
