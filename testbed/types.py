@@ -183,8 +183,8 @@ class Job:
     recipe    every field that decides the result, in clear: parameters, digests of inputs under "inputs"
     inputs    role -> digests of the jobs whose artifacts it reads
     label     for people; not in the digest
+    model     name of the model that it runs, "" where it runs none; not in the digest
     cost      expected number of example evaluations: {"forward": ..., "gradient": ..., "bytes": ...}
-    plugin    reference and source digest of the user's file it executes, if any
     """
 
     digest: str
@@ -195,6 +195,7 @@ class Job:
     cost: Mapping[str, int] = field(default_factory=dict)
     cpus: float = 1.0
     gpus: float = 0.0
+    model: str = ""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -202,26 +203,32 @@ class Job:
         return tuple(dict.fromkeys(d for digests in self.inputs.values() for d in digests))
 
 
+#: What a cell can be: a number; no number because its job failed, took too long or was skipped (an input failed, or the
+#: run was stopped by --max-failures); or not there because nothing ran it (interrupted, or not yet).
+Status: TypeAlias = Literal["ok", "failed", "timeout", "skipped", "missing"]
+
 #: The columns of results.parquet, in order: one metric value a row. Nothing in it differs between two honest runs.
-RESULTS_VERSION = 1
+#: `condition_id` is what a condition is, whatever it is called (`testbed.condition`); `metric_params` is JSON.
+RESULTS_VERSION = 2
 RESULTS: Mapping[str, str] = {
     "run": "string", "protocol": "string", "dataset": "string", "group": "string", "n": "int64",
     "model": "string", "variant": "string", "train_seed": "int64",
     "condition": "string", "kind": "string", "severity": "float64", "norm": "string", "eps": "float64",
-    "victim": "string", "params": "string",
+    "victim": "string", "params": "string", "condition_id": "string",
     "calibrator": "string", "fit": "string",
     "detector": "string", "ood_set": "string", "ood_condition": "string",
-    "metric": "string", "convention": "string", "value": "float64", "ci_low": "float64", "ci_high": "float64",
+    "metric": "string", "metric_params": "string", "convention": "string",
+    "value": "float64", "ci_low": "float64", "ci_high": "float64",
     "seed": "int64", "status": "string", "error": "string", "flags": "string", "digest": "string",
 }  # fmt: skip
 
 #: regressions.parquet: what a calibrator changed against another (`compare`), one metric and part of a set a row.
 #: lost, gained, moved: changed predictions (right to wrong, wrong to right, wrong to wrong), on the first row of a set.
-REGRESSIONS_VERSION = 1
+REGRESSIONS_VERSION = 2
 REGRESSIONS: Mapping[str, str] = {
     "dataset": "string", "model": "string", "variant": "string", "train_seed": "int64", "seed": "int64",
     "condition": "string", "kind": "string", "severity": "float64", "norm": "string", "eps": "float64",
-    "victim": "string", "params": "string",
+    "victim": "string", "params": "string", "condition_id": "string",
     "before_calibrator": "string", "calibrator": "string", "fit": "string", "part": "string", "metric": "string",
     "n": "int64", "before": "float64", "after": "float64", "change": "float64", "low": "float64", "high": "float64",
     "p": "float64", "p_holm": "float64", "verdict": "string", "silent": "bool", "lost": "int64", "gained": "int64",
@@ -232,9 +239,10 @@ REGRESSIONS: Mapping[str, str] = {
 #: calibrator, scores by detector. `prediction` and `correct` are the uncalibrated model's. `fooled_by` is the attack
 #: that first fooled the example, with the part of a cascade (`pgd`, `autoattack:apgd-t`). An out-of-distribution set
 #: stands under its own name as data set, with label -1.
-SAMPLES_VERSION = 3
+SAMPLES_VERSION = 4
 SAMPLES: Mapping[str, str] = {
-    "dataset": "string", "model": "string", "train_seed": "int64", "condition": "string", "seed": "int64",
+    "dataset": "string", "model": "string", "train_seed": "int64", "condition": "string",
+    "condition_id": "string", "seed": "int64",
     "id": "int64", "label": "int64", "prediction": "int64", "correct": "bool",
     "success": "bool", "first_step": "int32", "fooled_by": "string", "gradients": "int64", "queries": "int64",
     "distance": "float32", "margin": "float32", "loss": "float32", "confidence_before": "float32", "flags": "int32",
@@ -242,9 +250,9 @@ SAMPLES: Mapping[str, str] = {
 }  # fmt: skip
 
 #: jobs.parquet: what it took; times, hosts and costs live here and only here.
-JOBS_VERSION = 1
+JOBS_VERSION = 2
 JOBS: Mapping[str, str] = {
-    "digest": "string", "kind": "string", "label": "string", "status": "string", "attempts": "int32",
+    "digest": "string", "kind": "string", "label": "string", "model": "string", "status": "string", "attempts": "int32",
     "started": "timestamp[ms, UTC]", "seconds": "float64", "cpu_seconds": "float64", "peak_bytes": "int64",
     "host": "string", "pid": "int64", "forwards": "int64", "gradients": "int64", "bytes": "int64", "error": "string",
 }  # fmt: skip

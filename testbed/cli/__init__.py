@@ -113,8 +113,8 @@ def guarded(command: Callable[[], Any]) -> int:
     except TestbedError as error:
         say(str(error) if isinstance(error, UsageError) and error.problems else f"error: {error}")
         return error.exit_code
-    except KeyboardInterrupt:
-        say("interrupted")
+    except KeyboardInterrupt as stop:
+        say(str(stop) or "interrupted")
         return 130
     except BrokenPipeError:
         sys.stderr.close()  # the reader (head, less) has gone: nobody is left to tell

@@ -37,13 +37,13 @@ def compare(
     Exit code 1 where a change goes beyond a threshold and is significant (only the metrics of the thresholds are then
     compared); without thresholds, where anything got significantly worse on a whole set.
     """
-    from testbed.cli.paired import KEY, Side, compared, picks
+    from testbed.cli.paired import WHERE, Side, compared, picks
     from testbed.report.load import read_run
     from testbed.store import Store, default_url
 
     limits = [*parsed(fail_on or []), *(from_file(thresholds) if thresholds else [])]
     url = store or default_url()
-    both = picks(where or [], (*KEY, "kind"))
+    both = picks(where or [], WHERE)
     first = Side(read_run(before), Store(url), picks(pick_before or []), both)
     second = Side(read_run(after), Store(store_after or url), picks(pick_after or []), both)
     known = {row["metric"] for row in first.run.rows} | {"worst_group_accuracy"}
@@ -91,6 +91,7 @@ def regressions(found: Sequence[Compared], limits: Sequence[Threshold]) -> list[
 def write(found: Sequence[Compared], same: int, broken: Sequence[Any], limited: bool, markdown: bool) -> None:
     """Print every part of the comparison."""
     from testbed.metrics.comparison import silent_regressions
+    from testbed.report.doubt import DOUBT, NOTE
 
     whole = [(one.where, d) for one in found for d in one.differences if d.part == "all"]
     silent = [(one.where, d) for one in found for d in silent_regressions(one.differences)]
@@ -107,6 +108,8 @@ def write(found: Sequence[Compared], same: int, broken: Sequence[Any], limited: 
     bar = "beyond its threshold" if limited else "significantly worse on a whole set"
     print(f"{len(found)} cells compared, {same} identical; change is after - before")
     print("p is Holm's, over all whole sets and over all parts apart")
+    if any(one.where.endswith(DOUBT) for one in found):
+        print(NOTE)
     print(f"{len(broken)} of {len(whole)} {bar}")
     for where, d in broken[:MANY]:
         print(f"regression: {where}: {d.metric} {d.before:.4f} -> {d.after:.4f} ({span(d)})")

@@ -42,7 +42,7 @@ def monitor(
         keeper = Store(store or default_url())
         typer.echo("\n".join(overview(plan, needed(plan.jobs, plan.wanted, keeper, reads).run)))
         return
-    with progress("auto") as listener:
+    with progress("auto", plan.jobs.values()) as listener:
         settings = Settings(out=out, store=store, executor=executor, page=not no_report)  # type: ignore[arg-type]
         done = run_stream(plan, settings, listener)
     if done.cause:

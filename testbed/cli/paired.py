@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from testbed.condition import label as condition_label
+from testbed.condition import whatever_calibrator
 from testbed.detection.protocols import refuse_mixed
 from testbed.errors import CorruptArtifact, DataError, UsageError, nearest
 from testbed.metrics.resampled import Measured, ProbabilityMetric, sums_by_bin
-from testbed.report.load import Run, condition_label
+from testbed.report.doubt import doubted, marked
+from testbed.report.load import Run
 from testbed.report.table import ood_label
 from testbed.types import Array, Ints, Job
 
@@ -26,12 +29,14 @@ if TYPE_CHECKING:
     from testbed.metrics.comparison import Difference, Flips, Verdict
     from testbed.store import Store
 
-#: What names a cell; all but the ones that the user picks on either side must agree.
+#: What names a cell; all but the ones that the user picks on either side must agree. Conditions are told by what they
+#: are, not by what a grid calls them.
 KEY = (
-    *("protocol", "dataset", "model", "variant", "train_seed", "seed"),
-    *("condition", "severity", "norm", "eps", "victim"),
+    *("protocol", "dataset", "model", "variant", "train_seed", "seed", "condition_id"),
     *("calibrator", "fit", "detector", "ood_set", "ood_condition"),
 )
+#: Columns that may be given with --where.
+WHERE = (*KEY, "condition", "kind", "severity", "norm", "eps", "victim")
 PICKED = ("model", "variant", "train_seed", "calibrator", "detector")
 
 #: Jobs whose numbers are of one set (or one ID and one OOD set), so that examples pair up.
@@ -60,7 +65,8 @@ class Side:
         for row in (row for row in self.run.rows if row["digest"] in paired):
             meant = all(str(row.get(name)) == value for name, value in {**self.where, **self.pick}.items())
             if meant:
-                key = tuple(row.get(name) for name in KEY if name not in drop)
+                about = {**row, "condition_id": whatever_calibrator(row)} if "calibrator" in drop else row
+                key = tuple(about.get(name) for name in KEY if name not in drop)
                 other = found.setdefault(key, (row, row["digest"]))
                 if other[1] != row["digest"]:
                     several = [n for n in PICKED if str(row.get(n)) != str(other[0].get(n))] or ["model"]
@@ -141,7 +147,7 @@ def _pair(before: Side, after: Side, one: Cell, other: Cell, only: frozenset[str
         parts += [row["detector"] if "detector" not in before.pick else "", f"against {ood_label(row)}"]
     elif "calibrator" not in before.pick:
         parts.append(row.get("calibrator") or "")
-    where = " · ".join(part for part in parts if part)
+    where = marked(" · ".join(part for part in parts if part), doubted(row) or doubted(other[0]))
     try:
         if row.get("ood_set") is not None:
             wanted = not only or "auroc" in only

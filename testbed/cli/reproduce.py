@@ -53,7 +53,7 @@ def reproduce(
             typer.echo(line)
         return
     folder = out or Path("runs") / (table.key + ("-quick" if quick else ""))
-    runs = {name: _run(table, name, given, folder, store, executor) for name in table.runs(quick)}
+    runs = {name: _run(table, name, given, (folder, out is None), store, executor) for name in table.runs(quick)}
     rows = compare(table, runs, quick=quick, store=store)
     changed = "".join(f"Deviation of this run: {setting}\n" for setting in given)
     notes = (changed + "\n" if changed else "") + table.notes
@@ -101,10 +101,11 @@ def _plan(table: Table, quick: bool, overrides: Sequence[str], store: str | None
 
 
 def _run(
-    table: Table, name: str, overrides: Sequence[str], folder: Path, store: str | None, executor: str
+    table: Table, name: str, overrides: Sequence[str], where: tuple[Path, bool], store: str | None, executor: str
 ) -> Path | str:
     """Run one of the table's grids; of a grid other than grid.yaml, why it cannot be run where it cannot.
 
+    where   the run folder, and whether it is the usual one, so that one beside it is taken where it holds another run
     A failed job leaves its figures without a number, so it needs no word here.
     """
     from importlib.util import find_spec
@@ -112,7 +113,7 @@ def _run(
     from testbed.errors import TestbedError
     from testbed.grid.planner import plan
     from testbed.runner.progress import progress
-    from testbed.runner.run import Settings, run_plan
+    from testbed.runner.run import Settings, free_folder, run_plan
 
     missing = [extra for extra in table.needs.extras if find_spec(extra) is None]
     if name and missing:
@@ -123,9 +124,10 @@ def _run(
         if not name:
             raise
         return _first(problem, table.grid(name))
-    place = folder / name if name else folder
+    folder, usual = where
+    place = folder / name if name else free_folder(planned, folder) if usual else folder
     settings = Settings(out=place, store=store, executor=executor, page=False)  # type: ignore[arg-type]
-    with progress("auto") as listener:
+    with progress("auto", planned.jobs.values()) as listener:
         finished = run_plan(planned, settings, listener)
     if finished.cause:
         raise finished.cause

@@ -60,7 +60,7 @@ def run(
         max_disk=None if max_disk is None else size(max_disk),
         page=not no_report,
     )
-    with progress("json" if json_events else "auto") as listener:
+    with progress("json" if json_events else "auto", plan.jobs.values()) as listener:
         finished = run_plan(plan, settings, listener)
     if finished.cause:
         raise finished.cause
@@ -90,7 +90,8 @@ def tell_failures(plan: Plan, outcome: Outcome) -> None:
     failed = [d for d, r in outcome.records.items() if r.status in ("failed", "timeout")]
     for digest in failed[:10]:
         typer.echo(f"failed: {plan.jobs[digest].label}: {errors[digest]}", err=True)
-    typer.echo(f"{len(failed)} jobs failed, {len(errors) - len(failed)} were skipped", err=True)
+    counts = {status: count for status, count in outcome.count().items() if count and status not in ("done", "cached")}
+    typer.echo(f"jobs: {', '.join(f'{count} {status}' for status, count in counts.items())}", err=True)
 
 
 def show(folder: Path, page: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from testbed.condition import combined
 from testbed.digest import canonical
 from testbed.errors import TestbedError, nearest
 from testbed.grid.jobs import SetRef
@@ -85,8 +86,9 @@ class Across:
     def aggregates(self) -> None:
         """The cells of the metrics over all conditions, under each calibrator."""
         for kind, name in ALL.items():
-            row = {**self.model.row, **CLEAN.row(), "condition": name, "kind": "aggregate"}
-            row["params"] = canonical(contents(c for c, _ in self.seen if over(c) == kind))
+            seen = [condition for condition, _ in self.seen if over(condition) == kind]
+            params, ids = canonical(contents(seen)), [condition.id for condition in seen]
+            row = {**self.model.row, **combined("aggregate", name, params=params, of=ids)}
             metrics = [m for m in self.planner.by_needs.get("conditions", []) if built(m).over == kind]
             for calibrator in self.model.resolved.calibrators if metrics else ():
                 full = {**row, "calibrator": calibrator.name, "fit": calibrator.fitted_on}
@@ -99,7 +101,7 @@ class Across:
 
     def cells(self, row: Mapping[str, Any], metrics: Sequence[Bound], digest: str) -> None:
         for position, metric in enumerate(metrics):
-            self.model.cell({**row, "metric": metric.plugin.name}, digest, position)
+            self.model.cell({**row, **metric.columns()}, digest, position)
 
     def aggregate(self, metrics: Sequence[Bound], calibrator: CalibratorEntry, kind: str) -> str:
         """The job that measures every point (model, condition) and combines them."""

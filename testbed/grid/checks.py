@@ -139,6 +139,7 @@ def idle_filters(resolved: Resolved) -> Iterator[tuple[Where, str]]:
 
 def known_values(resolved: Resolved) -> dict[str, set[Any]]:
     """The values that each column of the results can take."""
+    named_groups = {mean_name(group) for group, _ in groups(resolved.ood, resolved.ood_labels)}
     grid, kinds = resolved.grid, {"clean", "shift", "attack", "chain", "worst", "full_spectrum", "aggregate"}
     return {
         "dataset": {d.name for d in resolved.data},
@@ -147,7 +148,7 @@ def known_values(resolved: Resolved) -> dict[str, set[Any]]:
         "kind": kinds,
         "calibrator": {c.name for c in resolved.calibrators},
         "detector": {d.name for d in resolved.detectors},
-        "ood_set": {o.name for o in resolved.ood} | {mean_name(group) for group, _ in groups(resolved.ood)},
+        "ood_set": {o.name for o in resolved.ood} | named_groups,
         "group": {o.group for o in resolved.ood},
         "metric": {m.plugin.name for m in resolved.metrics} | {"audit", *METRICS},
         "seed": set(grid.seed),

@@ -8,12 +8,12 @@ always; the area under the curve and the median minimal distance are rows withou
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from testbed.digest import canonical
+from testbed.condition import columns
 from testbed.grid.jobs import SetRef
-from testbed.grid.resolved import ConditionEntry
+from testbed.grid.resolved import CalibratorEntry, ConditionEntry
 
 if TYPE_CHECKING:
     from testbed.grid.planner import ModelPlan
@@ -26,7 +26,7 @@ METRICS = ("robust_area", "median_distance")
 class Level:
     """One budget of a curve: what the model gave on the attacked set."""
 
-    eps: float
+    eps: float | None
     outputs: str
     target: SetRef
 
@@ -38,16 +38,20 @@ class Curves:
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     levels: dict[str, list[Level]] = field(default_factory=dict)
 
-    def note(self, condition: ConditionEntry, row: Mapping[str, Any], outputs: str, target: SetRef) -> None:
-        """Remember a condition that is one budget of a curve."""
+    def note(
+        self, condition: ConditionEntry, through: CalibratorEntry | None, row: Mapping[str, Any], level: Level
+    ) -> None:
+        """Remember a condition that is one budget of a curve; `through` is the calibrator of a calibrated victim."""
         step = condition.steps[0] if condition.kind == "attack" else None
         if step is None or not step.curve or not step.eps:
             return
-        params = canonical([{name: value for name, value in step.spelled().items() if name != "eps"}])
-        whole = {**row, "eps": None, "params": params}
-        key = canonical(whole)
-        self.rows[key] = whole
-        self.levels.setdefault(key, []).append(Level(step.eps, outputs, target))
+        (plain,) = condition.plain(through)
+        params = {name: value for name, value in plain.params.items() if name != "eps"}
+        whole = {**row, **columns(condition.name, [replace(plain, eps=None, params=params)])}
+        key = whole["condition_id"]
+        self.rows.setdefault(key, whole)
+        if level not in self.levels.setdefault(key, []):  # calibrators that differ in name alone share one
+            self.levels[key].append(level)
 
     def cells(self, plan: ModelPlan) -> None:
         """The cells of every curve that has at least two budgets."""
@@ -55,7 +59,7 @@ class Curves:
             wanted = [name for name in METRICS if plan.planner.wanted({**self.rows[key], "metric": name})]
             if len(levels) < 2 or not wanted:
                 continue
-            digest = _job(plan, sorted(levels, key=lambda one: one.eps), self.rows[key]["condition"])
+            digest = _job(plan, sorted(levels, key=lambda one: one.eps or 0.0), self.rows[key]["condition"])
             for name in wanted:
                 plan.cell({**self.rows[key], "metric": name}, digest, METRICS.index(name))
 

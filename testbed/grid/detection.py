@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from testbed.condition import combined
 from testbed.digest import canonical
 from testbed.grid import network_jobs, pooled_jobs, tuning
 from testbed.grid.jobs import SetRef
@@ -68,15 +69,15 @@ class Detection:
         for detector in self.resolved.detectors:
             for position, calibrator in enumerate(calibrators):
                 full = {**row, "detector": detector.name, "calibrator": calibrator.name, "fit": detector.fitted_on}
-                sets = [o for o in self.resolved.ood if self.model.planner.wanted({**full, **ood_row(o)})]
+                sets = [o for o in self.resolved.ood if self.model.planner.wanted({**full, **self.ood_row(o)})]
                 if not sets and position:
                     continue
                 inside = Inside(seen, [self.scores(detector, one, calibrator, one.outputs, label) for one in seen])
                 if not position:
                     first.append((detector.name, inside.scores[0]))
                 for entry in sets:
-                    self.compare({**full, **ood_row(entry)}, detector, calibrator, inside, [entry], label)
-                for (group, condition), entries in pooled_jobs.groups(sets).items():
+                    self.compare({**full, **self.ood_row(entry)}, detector, calibrator, inside, [entry], label)
+                for (group, condition), entries in pooled_jobs.groups(sets, self.resolved.ood_labels).items():
                     name = {"ood_set": pooled_jobs.mean_name(group), "group": group, "ood_condition": condition}
                     self.compare({**full, **name}, detector, calibrator, inside, entries, label)
         return first
@@ -88,9 +89,9 @@ class Detection:
         """
         if len(found) < 2:
             return
-        named = dict.fromkeys(("severity", "norm", "eps", "victim"))
         pooled = canonical([{"pooled": condition.label()} for condition, _ in found])
-        full = {**row, "condition": "full_spectrum", "kind": "full_spectrum", **named, "params": pooled}
+        ids = [condition.id for condition, _ in found]
+        full = {**row, **combined("full_spectrum", "full_spectrum", params=pooled, of=ids)}
         if self.model.planner.wanted(full):
             label = f"{self.model.entry.name} full spectrum"
             calibrators = [c for c in self.resolved.calibrators if not c.unlabelled]
@@ -135,7 +136,7 @@ class Detection:
     def add(self, row: Mapping[str, Any], metrics: Sequence[Bound], digest: str) -> None:
         """One cell a metric of a score job."""
         for position, metric in enumerate(metrics):
-            self.model.cell({**row, "metric": metric.plugin.name}, digest, position)
+            self.model.cell({**row, **metric.columns()}, digest, position)
 
     def samples(self) -> None:
         """The rows of samples.parquet of each set that was scored: it stands there as a data set of its own.
@@ -150,7 +151,7 @@ class Detection:
             row = {**model.row, **entry.condition.row(), "dataset": entry.name}
             label = f"{model.entry.name} {entry.name}"
             digest = self.jobs.samples(outputs, (), codes, list(found.scores.items()), label)
-            model.planner.samples.append(Sample(row, digest))
+            model.planner.samples.append(Sample(row, digest, self.resolved.ood_labels[entry.condition.id]))
 
     def kept(self, row: Mapping[str, Any], needs: str) -> list[Bound]:
         """The metrics of detector scores that the filters keep in this row."""
@@ -166,6 +167,11 @@ class Detection:
         given = self.jobs.ood(entry, self.model.data, self.model.seed)
         target = self.model.apply(given, entry.condition, None, "ood")
         return Seen(self.jobs.forward(self.model.model, target, entry.name), target)
+
+    def ood_row(self, entry: OodEntry) -> dict[str, Any]:
+        """The columns of results.parquet that an out-of-distribution set decides."""
+        done = self.resolved.ood_labels[entry.condition.id]
+        return {"ood_set": entry.name, "group": entry.group or None, "ood_condition": done}
 
     def bank(self, entry: DetectorEntry, calibrator: CalibratorEntry | None, fitted: Sequence[str]) -> str:
         """The fitted detector, on calibrated outputs where it reads logits through a calibrator (fitted by a job)."""
@@ -226,8 +232,3 @@ class Detection:
         assert entry.fit is not None
         split = self.jobs.split(self.model.data, entry.fit, self.model.seed)
         return network_jobs.bank(self.jobs, entry, self.model.model, split)
-
-
-def ood_row(entry: OodEntry) -> dict[str, Any]:
-    """The columns of results.parquet that an out-of-distribution set decides."""
-    return {"ood_set": entry.name, "group": entry.group or None, "ood_condition": entry.condition.label()}

@@ -85,6 +85,7 @@ class Jobs:
         label: str,
         cost: Mapping[str, int | None] | None = None,
         gpus: float = 0.0,
+        model: str = "",
     ) -> str:
         """The digest of this job, planned now or before."""
         taken = {role: tuple(digests) for role, digests in inputs.items() if digests}
@@ -93,7 +94,7 @@ class Jobs:
         if digest not in self.jobs:
             known = {name: int(value) for name, value in (cost or {}).items() if value}
             threads = self.grid.runtime.threads if "runtime" in fields else 1
-            self.jobs[digest] = Job(digest, kind, recipe, taken, label, known, float(threads), gpus)
+            self.jobs[digest] = Job(digest, kind, recipe, taken, label, known, float(threads), gpus, model)
         return digest
 
     def code(self, bound: Bound) -> dict[str, Any]:
@@ -307,9 +308,9 @@ class Jobs:
         fields = {**self.network(model), "runtime": self.runtime}
         inputs = {"set": target.digests, "weights": model.weights, "describe": [model.describe]}
         passes = (target.n or 0) * (model.entry.variant or {}).get("count", 1)
-        return self.add(
-            "forward", fields, inputs, f"forward {model.entry.name} on {label}", {"forward": passes}, self.gpus
-        )
+        name = model.entry.name
+        label = f"forward {name} on {label}"
+        return self.add("forward", fields, inputs, label, {"forward": passes}, self.gpus, name)
 
     def worst(self, outputs: Sequence[str], ledgers: Sequence[Sequence[str]], label: str) -> str:
         """Per example, the first attack that fools, else the highest loss."""

@@ -31,10 +31,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sample:
-    """One (model, condition) of samples.parquet: the columns that name it and the job that gives its rows."""
+    """One (model, condition) of samples.parquet: the columns that name it and the job that gives its rows.
+
+    label  the condition as this run's tables have it
+    """
 
     row: Mapping[str, Any]
     digest: str
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,11 @@ class Preview:
     """Where the images of one (model, condition) lie, for the strip in the report."""
 
     model: str
-    condition: str
+    condition_id: str
     clean: tuple[str, ...]
     perturbed: tuple[str, ...]
     samples: str
+    condition: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class Plan:
     keep: str = "outputs"
     file: str = ""
     comparisons: tuple[Sample, ...] = ()
+    overrides: tuple[str, ...] = ()
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -85,6 +91,7 @@ class Plan:
                 "schema_version": PLAN_VERSION,
                 "name": self.name,
                 "file": self.file,
+                "overrides": self.overrides,
                 "provenance": provenance,
                 "grid": self.grid,
                 "notes": self.notes,

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from testbed import condition as conditions
 from testbed.grid import pooled_jobs, recalibration, restarts, transfer
 from testbed.grid.across import Across, over
 from testbed.grid.attacked import Side, attacked_set
 from testbed.grid.audits import audit
 from testbed.grid.black_boxes import check_budgets, external_notes, standing_flags
-from testbed.grid.curves import Curves
+from testbed.grid.curves import Curves, Level
 from testbed.grid.detection import Detection, Seen
 from testbed.grid.filters import kept
 from testbed.grid.jobs import Jobs, SetRef
@@ -36,7 +37,7 @@ def plan(grid: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) ->
     document: Document = from_mapping(grid) if isinstance(grid, Mapping) else read_file(grid)
     override(document, overrides)
     resolved = resolve(document)
-    planned = make_plan(resolved)
+    planned = replace(make_plan(resolved), overrides=tuple(overrides))
     check_budgets(document, resolved, planned)
     return planned
 
@@ -86,6 +87,14 @@ class Planner:
                         ModelPlan(self, data, seed, entry, train_seed).run()
         if len(self.grid.train_seeds) > 1:
             self.cells += list(pooled_jobs.seed_cells(self.cells, self.jobs))
+        self.label()
+
+    def label(self) -> None:
+        """Name the conditions of samples and images as the tables of this run do, told apart where two look alike."""
+        rows = [cell.row for cell in self.cells] + [sample.row for sample in self.samples if not sample.label]
+        named = conditions.labels(rows)
+        self.samples = [s if s.label else replace(s, label=named[s.row["condition_id"]]) for s in self.samples]
+        self.previews = [replace(one, condition=named[one.condition_id]) for one in self.previews]
 
     def wanted(self, row: Mapping[str, Any]) -> bool:
         """Whether the filters keep a row, by the columns it has so far; a column not yet known excludes nothing."""
@@ -125,9 +134,9 @@ class ModelPlan:
             row = {**self.row, **condition.row()}
             if not self.planner.wanted(row):
                 continue
-            for victim_row, target, calibrators in self.perturbed(condition, row):
+            for victim_row, target, calibrators, through in self.perturbed(condition, row):
                 outputs = self.jobs.forward(self.model, target, condition.label())
-                curves.note(condition, victim_row, outputs, target)
+                curves.note(condition, through, victim_row, Level(victim_row["eps"], outputs, target))
                 self.condition_cells(victim_row, condition, target, outputs, calibrators)
                 if self.resolved.pools(condition):
                     spectrum.append((condition, Seen(outputs, target)))
@@ -154,20 +163,24 @@ class ModelPlan:
 
     def perturbed(
         self, condition: ConditionEntry, row: Mapping[str, Any]
-    ) -> Iterator[tuple[dict[str, Any], SetRef, Sequence[CalibratorEntry]]]:
-        """The sets of a condition: one for all calibrators, or one each where the victim is model and calibrator."""
+    ) -> Iterator[tuple[dict[str, Any], SetRef, Sequence[CalibratorEntry], CalibratorEntry | None]]:
+        """The sets of a condition: one for all calibrators, or one each where the victim is model and calibrator.
+
+        With each its row, the calibrators that it is scored under, and the calibrator that its victim has.
+        """
         calibrators = self.resolved.calibrators
         attack = condition.last("attack")
         if attack is None or attack.victim != "calibrated":
-            yield dict(row), self.apply(self.clean, condition, None), calibrators
+            yield dict(row), self.apply(self.clean, condition, None), calibrators, None
             return
         objective = attack.bound.plugin.facts["objective"]
         shared = [c for c in calibrators if objective == "label" and c.bound.plugin.facts["argmax_preserving"]]
         if shared:
-            yield dict(row), self.apply(self.clean, condition, None), shared
+            yield dict(row), self.apply(self.clean, condition, None), shared, None
         for one in calibrators:
             if one not in shared:
-                yield dict(row), self.apply(self.clean, condition, one), [one]
+                own = {**condition.row(one), "calibrator": one.name, "fit": one.fitted_on}
+                yield {**row, **own}, self.apply(self.clean, condition, one), [one], one
 
     def apply(
         self, target: SetRef, condition: ConditionEntry, through: CalibratorEntry | None, side: Side = "id"
@@ -232,7 +245,7 @@ class ModelPlan:
         samples = self.jobs.samples(outputs, target.attacks, codes, detects, label)
         self.planner.samples.append(Sample(row, samples))
         self.planner.previews.append(
-            Preview(self.entry.name, condition.label(), self.clean.digests, target.digests, samples)
+            Preview(self.entry.name, row["condition_id"], self.clean.digests, target.digests, samples)
         )
 
     def scored(
@@ -256,22 +269,13 @@ class ModelPlan:
             fitted = self.fitted(calibrator, outputs)
             digest = self.jobs.score(kept, outputs, code, fitted, self.seed, f"{label} {calibrator.name}")
             for position, metric in enumerate(kept):
-                self.cell({**full, "metric": metric.plugin.name}, digest, position)
+                self.cell({**full, **metric.columns()}, digest, position)
 
     def worst(self, norm: str, eps: float, found: Sequence[tuple[str, SetRef]]) -> None:
         """The per-example worst case over all attacks of one norm and radius, where there are several."""
         if len(found) < 2:
             return
-        row = {
-            **self.row,
-            "condition": "worst",
-            "kind": "worst",
-            "severity": None,
-            "norm": norm,
-            "eps": eps,
-            "victim": "model",
-            "params": None,
-        }
+        row = {**self.row, **conditions.combined("worst", "worst", norm=norm, eps=eps, victim="model")}
         if not self.planner.wanted(row):
             return
         label = f"worst {norm} {eps:.4g}"

@@ -26,12 +26,15 @@ def mean_name(group: str) -> str:
     return f"mean({group})"
 
 
-def groups(sets: Sequence[OodEntry]) -> dict[tuple[str, str], list[OodEntry]]:
-    """(group, condition) -> its OOD sets, where a named group holds several under one condition."""
+def groups(sets: Sequence[OodEntry], labels: Mapping[str, str]) -> dict[tuple[str, str], list[OodEntry]]:
+    """(group, condition) -> its OOD sets, where a named group holds several under one condition.
+
+    labels  condition_id -> label (`Resolved.ood_labels`)
+    """
     found: dict[tuple[str, str], list[OodEntry]] = {}
     for entry in sets:
         if entry.group:
-            found.setdefault((entry.group, entry.condition.label()), []).append(entry)
+            found.setdefault((entry.group, labels[entry.condition.id]), []).append(entry)
     return {key: entries for key, entries in found.items() if len(entries) > 1}
 
 

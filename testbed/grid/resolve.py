@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from testbed import plugins
-from testbed.digest import digest_file
+from testbed.digest import canonical, digest_file
 from testbed.errors import MissingExtra, Problem, TestbedError, UsageError, nearest
 from testbed.grid import model as schema
 from testbed.grid.attack_steps import attack_steps
@@ -111,8 +111,10 @@ class Resolver:
         self.unique("calibrators", calibrators, "calibrator")
         detectors = self.each("detectors", grid.detectors, self.detector)
         self.unique("detectors", detectors, "detector")
-        ood = [o for i, one in enumerate(grid.ood) for o in self.ood(("ood", i), one)]
-        metrics = [m for i, one in enumerate(grid.metrics) if (m := self.bind("metric", ("metrics", i), one))]
+        outside = [(("ood", i), o) for i, one in enumerate(grid.ood) for o in self.ood(("ood", i), one)]
+        self.distinct_ood(outside)
+        measures = [(i, m) for i, one in enumerate(grid.metrics) if (m := self.bind("metric", ("metrics", i), one))]
+        self.distinct_metrics(measures)
         notes = tuple(self.notes)
         return Resolved(
             grid,
@@ -122,8 +124,8 @@ class Resolver:
             tuple(conditions),
             tuple(calibrators),
             tuple(detectors),
-            tuple(ood),
-            tuple(metrics),
+            tuple(o for _, o in outside),
+            tuple(m for _, m in measures),
             notes,
         )
 
@@ -175,19 +177,54 @@ class Resolver:
         return (*where, key) in self.document.positions
 
     def unique(self, key: str, entries: Sequence[Any], what: str) -> None:
-        seen: set[str] = set()
+        """Refuse a name that an earlier entry has: it stands in the rows."""
+        first: dict[str, Where] = {}
         for i, entry in enumerate(entries):
-            if entry.name in seen:
-                self.fail((key, i), f"two {what}s are called {entry.name!r}; give one of them a `name`")
-            seen.add(entry.name)
+            if entry.name in first:
+                twice = f"two {what}s are called {entry.name!r}, this and {self.place_of(first[entry.name])}"
+                self.fail((key, i), f"{twice}; give one of them a `name`")
+            first.setdefault(entry.name, (key, i))
+
+    def place_of(self, where: Where) -> str:
+        """Where something stands, for an error about something else."""
+        found = self.document.problem(where, "")
+        return f"the one at line {found.line}" if found.line else f"{found.path}"
 
     def distinct_conditions(self, conditions: Sequence[ConditionEntry]) -> None:
-        seen: set[str] = set()
+        """Refuse a condition whose steps an earlier one has, whatever the two are called."""
+        first: dict[str, ConditionEntry] = {}
         for one in conditions:
-            key = repr(sorted((k, str(v)) for k, v in one.row().items())) + repr([s.quantised for s in one.steps])
-            if key in seen:
-                self.fail(("conditions",), f"the condition {one.label()!r} is asked for twice")
-            seen.add(key)
+            if (other := first.get(one.id)) is not None:
+                says = f"the condition {one.label()!r} is asked for twice, this and {self.place_of(other.where)}"
+                self.fail(one.where or ("conditions",), f"{says}; leave one out")
+            first.setdefault(one.id, one)
+
+    def distinct_metrics(self, metrics: Sequence[tuple[int, Bound]]) -> None:
+        """Refuse a metric that an earlier entry asks for with the same parameters."""
+        first: dict[str, int] = {}
+        for i, one in metrics:
+            other = first.setdefault(canonical(one.columns()), i)
+            if other != i:
+                twice = (
+                    f"the metric {one.plugin.name!r} is asked for twice, this and {self.place_of(('metrics', other))}"
+                )
+                self.fail(("metrics", i), f"{twice}; leave one out, or give it other parameters")
+
+    def distinct_ood(self, entries: Sequence[tuple[Where, OodEntry]]) -> None:
+        """Refuse two OOD sets of one name, and one set twice under one condition."""
+        first: dict[str, tuple[Where, OodEntry]] = {}
+        seen: dict[tuple[str, str], Where] = {}
+        for where, one in entries:
+            place, other = first.setdefault(one.name, (where, one))
+            same = (one.bound.recipe(), one.limit) == (other.bound.recipe(), other.limit)
+            earlier = seen.get((one.name, one.condition.id))
+            seen.setdefault((one.name, one.condition.id), where)
+            if not same:
+                twice = f"two ood sets are called {one.name!r}, this and {self.place_of(place)}"
+                self.fail(where, f"{twice}; give one of them a `name`")
+            elif earlier is not None:
+                twice = f"the ood set {one.name!r} is asked for twice, this and {self.place_of(earlier)}"
+                self.fail(where, f"{twice}; leave one out")
 
     def data(self, where: Where, entry: schema.Data) -> DataEntry | None:
         bound = self.bind("dataset", where, entry)
@@ -280,7 +317,7 @@ class Resolver:
 
     def condition(self, where: Where, entry: Any) -> list[ConditionEntry]:
         if entry == "clean":
-            return [CLEAN]
+            return [replace(CLEAN, where=where)]
         if isinstance(entry, schema.ChainCondition):
             chains: list[tuple[Step, ...]] = [()]
             for i, part in enumerate(entry.chain):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from testbed import condition as conditions
 from testbed.digest import canonical
 from testbed.grid.model import Grid
 from testbed.grid.reader import Where
@@ -24,6 +26,10 @@ class Bound:
     def recipe(self) -> dict[str, Any]:
         """What a digest must know of it."""
         return {**self.plugin.identity(), "params": dict(self.params)}
+
+    def columns(self) -> dict[str, Any]:
+        """The columns of results.parquet that a metric decides."""
+        return {"metric": self.plugin.name, "metric_params": canonical(self.params) if self.params else None}
 
 
 @dataclass(frozen=True)
@@ -75,9 +81,13 @@ class Step:
     quantised: bool = False
     curve: tuple[float, ...] = ()
 
-    def spelled(self) -> dict[str, Any]:
-        """The plug-in with its parameters, as the `params` column of results.parquet has it."""
-        return {"use": self.bound.plugin.name, **self.bound.params, **({"curve": True} if self.curve else {})}
+    def plain(self, through: CalibratorEntry | None = None) -> conditions.Step:
+        """The step as plain values; `through` is the calibrator that a calibrated victim has."""
+        named = None if through is None or self.victim != "calibrated" else through.plain()
+        name, params = self.bound.plugin.name, self.bound.params
+        return conditions.Step(
+            self.kind, name, params, self.severity, self.norm, self.eps, self.victim, self.quantised, self.curve, named
+        )
 
 
 @dataclass(frozen=True)
@@ -91,37 +101,32 @@ class ConditionEntry:
     @property
     def kind(self) -> str:
         """clean, shift, attack or chain."""
-        return "clean" if not self.steps else self.steps[0].kind if len(self.steps) == 1 else "chain"
+        return conditions.kind(self.plain())
+
+    def plain(self, through: CalibratorEntry | None = None) -> tuple[conditions.Step, ...]:
+        """The steps as plain values."""
+        return tuple(step.plain(through) for step in self.steps)
+
+    @property
+    def id(self) -> str:
+        """The column `condition_id`."""
+        return conditions.condition_id(self.plain())
 
     def last(self, kind: str) -> Step | None:
         """The last step of a kind."""
         return next((s for s in reversed(self.steps) if s.kind == kind), None)
 
-    def row(self) -> dict[str, Any]:
-        """The columns of results.parquet that a condition decides."""
-        shift, attack = self.last("shift"), self.last("attack")
-        return {
-            "condition": self.name,
-            "kind": self.kind,
-            "severity": shift.severity if shift else None,
-            "norm": attack.norm if attack else None,
-            "eps": attack.eps if attack else None,
-            "victim": attack.victim if attack else None,
-            "params": canonical([s.spelled() for s in self.steps]) if self.steps else None,
-        }
+    def row(self, through: CalibratorEntry | None = None) -> dict[str, Any]:
+        """The columns of results.parquet that a condition decides; see `testbed.condition`."""
+        return conditions.columns(self.name, self.plain(through))
 
     def label(self) -> str:
-        """The condition in one cell of a table.
+        """The condition in one cell of a table, where no other is labelled so.
 
         >>> ConditionEntry("clean").label()
         'clean'
         """
-        row = self.row()
-        parts = [self.name]
-        parts += [f"s{row['severity']:g}"] if row["severity"] is not None else []
-        parts += [f"{row['norm']} {row['eps']:.4g}"] if row["eps"] is not None else []
-        parts += [f"on {row['victim']}"] if row["victim"] not in (None, "model") else []
-        return " ".join(parts)
+        return conditions.label(self.row())
 
 
 CLEAN = ConditionEntry("clean")
@@ -134,6 +139,11 @@ class CalibratorEntry:
     name: str
     bound: Bound
     fit: ConditionEntry = CLEAN
+
+    def plain(self) -> dict[str, Any]:
+        """What it is whatever it is called: plug-in, parameters, and the condition of its fit if that is not clean."""
+        fit = {"fit": self.fit.id} if self.fit.steps else {}
+        return {"use": self.bound.plugin.name, "params": dict(self.bound.params), **fit}
 
     @property
     def unlabelled(self) -> bool:
@@ -203,6 +213,11 @@ class Resolved:
     ood: tuple[OodEntry, ...]
     metrics: tuple[Bound, ...]
     notes: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def ood_labels(self) -> Mapping[str, str]:
+        """condition_id -> label, over the conditions of the out-of-distribution sets."""
+        return conditions.labels(entry.condition.row() for entry in self.ood)
 
     def pools(self, condition: ConditionEntry) -> bool:
         """Whether full-spectrum rows count this condition of the test set as in-distribution: clean and the shifts."""

@@ -7,7 +7,7 @@ stream again runs nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def plan_stream(path: str | Path, overrides: Sequence[str] = ()) -> Plan:
     """The plan of a stream file; its only cell is the replay. UsageError with all problems if there are any."""
     document = read_file(path)
     override(document, overrides)
-    return make_stream_plan(resolve_stream(document))
+    return replace(make_stream_plan(resolve_stream(document)), overrides=tuple(overrides))
 
 
 def resolve_stream(document: Document) -> StreamEntry:

@@ -29,7 +29,7 @@ def job_lines(plan: Plan, todo: Container[str]) -> Iterator[str]:
 
 def cell_lines(plan: Plan) -> Iterator[str]:
     """One line a cell: the columns that name it, and its job."""
-    skip = {"run", "protocol", "params"}
+    skip = {"run", "protocol", "params", "condition_id", "metric_params"}
     for cell in plan.cells:
         yield f"{cell.digest}  " + " ".join(f"{k}={v}" for k, v in cell.row.items() if v is not None and k not in skip)
 

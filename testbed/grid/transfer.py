@@ -31,7 +31,7 @@ def cells(model: ModelPlan, row: Mapping[str, Any], outputs: str, target: SetRef
         inputs = {"outputs": [outputs], "calibrator": model.fitted(calibrator, outputs), **extra}
         digest = model.jobs.add("score_transfer", fields, inputs, f"score {label} {calibrator.name}")
         for position, metric in enumerate(metrics):
-            model.cell({**row, "metric": metric.plugin.name}, digest, position)
+            model.cell({**row, **metric.columns()}, digest, position)
 
 
 def _asked(

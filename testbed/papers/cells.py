@@ -28,10 +28,10 @@ from testbed.store import Store, default_url
 from testbed.types import Array, Job
 
 #: What tells one evaluated set of a run from another.
-SETS = ("dataset", "condition", "seed", "severity", "params", "norm", "eps", "victim", "ood_set")
+SETS = ("dataset", "condition", "seed", "condition_id", "ood_set")
 
 #: Columns that follow from the condition and so do not tell sets apart where sides differ in it.
-OF_CONDITION = ("severity", "params", "norm", "eps", "victim")
+OF_CONDITION = ("condition_id",)
 
 Pick = Mapping[str, str]
 

@@ -9,14 +9,17 @@ What has none of the three, such as the area under a security curve or a mean ov
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from testbed.report.load import Run, condition_label
-from testbed.report.table import OVER_SEEDS
+from testbed.condition import label as condition_label
+from testbed.report.doubt import NOTE, doubted, marked
+from testbed.report.load import Run
+from testbed.report.table import OVER_SEEDS, number
 
 Row = Mapping[str, Any]
 
@@ -38,12 +41,17 @@ def show_brief(run: Run, console: Console) -> None:
         console.print(table(part, title=f"{dataset}, seed {seed}" if seed else str(dataset)))
         if others := rest(part):
             console.print(rest_table(others))
-    failed = sum(r["status"] != "ok" for r in rows)
+    if any(map(doubted, rows)):
+        console.print(NOTE, highlight=False, soft_wrap=True)
+    counts = Counter(r["status"] for r in rows if r["status"] != "ok")
     console.print(
         f"{len(rows):,} numbers with intervals in {run.folder}/results.parquet", highlight=False, soft_wrap=True
     )
-    if failed:
-        console.print(f"{failed:,} of them are missing: their jobs failed or were skipped", style="red")
+    if missing := counts.pop("missing", 0):
+        console.print(f"{missing:,} of them are missing: nothing has run them yet", highlight=False)
+    if counts:
+        said = ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items()))
+        console.print(f"without a value: {said}; the column `error` says why", style="red", highlight=False)
 
 
 def table(rows: Sequence[Row], title: str = "") -> Table:
@@ -114,10 +122,10 @@ def interval(rows: Sequence[Row], brief: bool = False, **where: Any) -> str:
     if first is None:
         return "-"
     if first["value"] is None:
-        return str(first["status"])
+        return number(first).status
     low, high = ("-" if first[end] is None else f"{first[end]:.3f}" for end in ("ci_low", "ci_high"))
     ends = "" if brief or low == high == "-" else f" [{low}, {high}]"
-    return f"{first['value']:.3f}{ends}"
+    return marked(f"{first['value']:.3f}{ends}", doubted(first))
 
 
 def mean(rows: Sequence[Row], detector: str) -> str:
@@ -125,7 +133,10 @@ def mean(rows: Sequence[Row], detector: str) -> str:
     mine = [r for r in rows if r["metric"] == "auroc" and r["detector"] == detector and r["ood_condition"] == "clean"]
     mine = [r for r in mine if not r["ood_set"].startswith("mean(")]
     first = mine[0]["calibrator"] if mine else None
-    values = [r["value"] for r in mine if r["calibrator"] == first]
+    mine = [r for r in mine if r["calibrator"] == first]
+    values = [r["value"] for r in mine]
     if not values:
         return "-"
-    return "failed" if None in values else f"{sum(values) / len(values):.3f}"
+    if None in values:
+        return next(number(r).status for r in mine if r["value"] is None)
+    return marked(f"{sum(values) / len(values):.3f}", any(map(doubted, mine)))

@@ -16,15 +16,19 @@ measured. A criterion that no combination has is left out of the table.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from testbed.condition import condition_id
+from testbed.condition import label as condition_label
 from testbed.metrics.binning import equal_width
 from testbed.metrics.bootstrap import Draws
 from testbed.metrics.calibration_error import binned_gap, binned_gap_draws
-from testbed.report.load import Run, condition_label
+from testbed.report.doubt import doubted
+from testbed.report.load import Run
+from testbed.report.table import OVER_SEEDS
 from testbed.types import Array, Float64, Ints
 
 BINS = 15
@@ -41,10 +45,11 @@ CRITERIA: Mapping[str, bool] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """A criterion of one combination: value, and replicates float64 `[r]`."""
+    """A criterion of one combination: value, replicates float64 `[r]`, and whether an audit doubts it."""
 
     value: float
     replicates: Float64
+    doubted: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class Pool:
 
 def pools(run: Run, replicates: int = 1000) -> list[Pool]:
     """The combinations of each data set and seed of a run."""
-    rows = [r for r in run.rows if r["metric"] != "audit"]
+    rows = [r for r in run.rows if r["metric"] != "audit" and not r["metric"].endswith(OVER_SEEDS)]
     keys = dict.fromkeys((r["dataset"], r["seed"]) for r in rows)
     found = [_Pooling(run, [r for r in rows if (r["dataset"], r["seed"]) == key], replicates).pool() for key in keys]
     return [pool for pool in found if pool.candidates]
@@ -126,7 +131,11 @@ class _Pooling:
         self.dataset, self.seed = first["dataset"], first["seed"]
         quality = [r for r in self.rows if r["ood_set"] is None and r["kind"] in ("clean", "shift", "attack", "chain")]
         attacked = [r for r in quality if r["eps"] is not None]
-        shifted = [r for r in quality if r["eps"] is None and r["kind"] != "clean"]
+        shifted = [r for r in quality if r["norm"] is None and r["kind"] != "clean"]
+        # A calibrated victim has a set of its own for each calibrator, so that a label alone does not name a set.
+        self.keys = {(condition_label(r), r["calibrator"]): self.run.sample_condition(r) for r in quality}
+        self.doubts = {(r["model"], r["train_seed"], r["calibrator"]) for r in attacked if doubted(r)}
+        self.clean = condition_id(()) if self.run.of_condition == "condition_id" else "clean"
         self.attacks, self.shifts = (list(dict.fromkeys(map(condition_label, rs))) for rs in (attacked, shifted))
         self.calibrators = _distinct(quality, "calibrator")
         self.detectors = _distinct(self.rows, "detector")
@@ -139,17 +148,19 @@ class _Pooling:
 
     def model(self, model: str, train_seed: int | None) -> list[Candidate]:
         """The combinations of one model."""
-        clean = self.read(self.dataset, model, train_seed, "clean")
+        clean = self.read(self.dataset, model, train_seed, self.clean)
         if clean is None:
             self.left_out.append(f"{model}: no samples on clean data")
             return []
-        others = {c: self.read(self.dataset, model, train_seed, c) for c in (*self.attacks, *self.shifts)}
+        others = {c: self.read(self.dataset, model, train_seed, c) for c in dict.fromkeys(self.keys.values())}
         aurocs = self.aurocs(model, train_seed, clean)
         found = []
         for calibrator in self.calibrators:
             measured = self.quality(model, calibrator, clean, others)
             if measured is None:
                 continue
+            if "robust_accuracy" in measured and (model, train_seed, calibrator) in self.doubts:
+                measured["robust_accuracy"] = replace(measured["robust_accuracy"], doubted=True)
             if model in self.latency:
                 value = self.latency[model]
                 measured["latency"] = Measured(value, np.full(self.replicates, value))
@@ -171,7 +182,7 @@ class _Pooling:
         found = {"accuracy": Measured(float(right.mean()), draws.means(right))}
         worst = right
         for condition in self.attacks:
-            one = others[condition]
+            one = others.get(self.keys.get((condition, calibrator), ""))
             under = one.of(calibrator, ids) if one else None
             if under is None:
                 self.without(model, calibrator, condition)
@@ -181,7 +192,7 @@ class _Pooling:
             found["robust_accuracy"] = Measured(float(worst.mean()), draws.means(worst))
         gaps = [] if self.shifts else [_ece(confidence, right, draws)]
         for condition in self.shifts:
-            one = others[condition]
+            one = others.get(self.keys.get((condition, calibrator), ""))
             under = one.of(calibrator) if one else None
             if under is None:
                 self.without(model, calibrator, condition)
@@ -199,7 +210,7 @@ class _Pooling:
         """Mean AUROC of each detector over the clean OOD sets; a detector without scores is left out."""
         if not self.detectors or not self.ood:
             return {None: None}
-        sets = {name: self.read(name, model, train_seed, "clean") for name in self.ood}
+        sets = {name: self.read(name, model, train_seed, self.clean) for name in self.ood}
         found: dict[str | None, Measured | None] = {}
         for detector in self.detectors:
             inside = clean.scores(detector)
@@ -224,7 +235,8 @@ class _Pooling:
 
     def read(self, dataset: str, model: str, train_seed: int | None, condition: str) -> _Set | None:
         """One set of samples.parquet; None where it is not there."""
-        key = {"dataset": dataset, "model": model, "train_seed": train_seed, "seed": self.seed, "condition": condition}
+        key = {"dataset": dataset, "model": model, "train_seed": train_seed, "seed": self.seed}
+        key[self.run.of_condition] = condition
         where = " AND ".join(f"{name} IS NOT DISTINCT FROM ?" for name in key)
         maps = {"decision": self.calibrators, "confidence": self.calibrators, "score": self.detectors}
         asked = [(f"{column}[?]", name) for column, names in maps.items() for name in names]
@@ -252,11 +264,9 @@ class _Pooling:
 def latencies(run: Run) -> dict[str, float]:
     """Milliseconds an example of each model: the median over its forward passes that have a time."""
     found: dict[str, list[float]] = {}
-    for row in run.select(
-        "SELECT label, seconds, forwards FROM jobs WHERE kind = 'forward' AND forwards > 0 AND seconds > 0"
-    ):
-        model = row["label"].removeprefix("forward ").partition(" on ")[0]
-        found.setdefault(model, []).append(1000 * row["seconds"] / row["forwards"])
+    timed = "kind = 'forward' AND forwards > 0 AND seconds > 0 AND model IS NOT NULL"
+    for row in run.select(f"SELECT model, seconds, forwards FROM jobs WHERE {timed}"):
+        found.setdefault(row["model"], []).append(1000 * row["seconds"] / row["forwards"])
     return {model: float(np.median(times)) for model, times in found.items()}
 
 

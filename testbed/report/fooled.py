@@ -10,9 +10,9 @@ from typing import Any
 from testbed.report.load import Run
 
 _SETS = """
-SELECT dataset, model, train_seed, seed, condition, fooled_by,
+SELECT dataset, model, train_seed, seed, condition, condition_id, fooled_by,
        count(*) FILTER (first_step = 0) AS before, count(*) FILTER (NOT success) AS standing, count(*) AS n
-FROM samples WHERE first_step IS NOT NULL AND condition NOT LIKE '% on detector:%'
+FROM samples WHERE first_step IS NOT NULL
 GROUP BY ALL ORDER BY ALL
 """
 
@@ -22,20 +22,29 @@ def what_fooled(run: Run) -> list[dict[str, Any]]:
 
     Empty for a run whose samples do not say it.
     """
-    if "fooled_by" not in {row["column_name"] for row in run.select("DESCRIBE samples")}:
+    found = run.select(_SETS)
+    if all(row["fooled_by"] is None for row in found):
         return []
+    known = {run.sample_condition(row): row for row in run.rows}
     sets: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in run.select(_SETS):
-        place = {name: row[name] for name in ("dataset", "model", "train_seed", "seed", "condition")}
-        one = sets.setdefault(tuple(place.values()), {**place, "n": 0, "before": 0, "standing": 0, "parts": {}})
+    worst: set[tuple[Any, ...]] = set()
+    for row in found:
+        about = known.get(row[run.of_condition], {})
+        if str(about.get("victim")).startswith("detector:"):
+            continue  # the ledger is of the detector's verdict
+        place = {name: row[name] for name in ("dataset", "model", "train_seed", "seed")}
+        place["condition"] = about.get("label", row["condition"])
+        key = (*place.values(), row[run.of_condition])
+        one = sets.setdefault(key, {**place, "n": 0, "before": 0, "standing": 0, "parts": {}})
+        worst |= {key} if about.get("kind") == "worst" else set()
         for name in ("n", "before", "standing"):
             one[name] += row[name]
         if row["fooled_by"] is not None:
             one["parts"][row["fooled_by"]] = row["n"]
-    shown = [one for one in sets.values() if len(one["parts"]) > 1 or _of_parts(one)]
-    return sorted(shown, key=lambda one: [str(one[name]) for name in ("model", "train_seed", "seed", "condition")])
+    several = (one for key, one in sets.items() if key in worst or len(one["parts"]) > 1 or _of_cascade(one))
+    return sorted(several, key=lambda one: [str(one[name]) for name in ("model", "train_seed", "seed", "condition")])
 
 
-def _of_parts(one: dict[str, Any]) -> bool:
-    """Whether the names say that there were several: `worst` cases, and parts of a cascade."""
-    return str(one["condition"]).startswith("worst ") or any(":" in name for name in one["parts"])
+def _of_cascade(one: dict[str, Any]) -> bool:
+    """Whether the names are those of the parts of a cascade."""
+    return any(":" in name for name in one["parts"])

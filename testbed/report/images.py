@@ -3,11 +3,11 @@
 A folder `images/` in the run folder holds `index.json` and PNG files named by their content, so a clean image that
 serves many conditions is kept once. `index.json` is a list of
 
-    {"model": str, "condition": str, "id": int, "label": str, "prediction": str, "confidence": float,
-     "clean": "<file>.png", "perturbed": "<file>.png"}
+    {"model": str, "condition": str, "condition_id": str, "id": int, "label": str, "prediction": str,
+     "confidence": float, "clean": "<file>.png", "perturbed": "<file>.png"}
 
-`condition` is spelled as in samples.parquet; `label` and `prediction` are class names (or numbers as text);
-`prediction` and `confidence` (in [0, 1]) are the uncalibrated model's on the perturbed image. Optional:
+`condition` and `condition_id` are those of samples.parquet; `label` and `prediction` are class names (or numbers as
+text); `prediction` and `confidence` (in [0, 1]) are the uncalibrated model's on the perturbed image. Optional:
 `clean_prediction`, `clean_confidence`, the same on the clean image, and `dataset`.
 """
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from testbed.condition import base_label, identified
 from testbed.errors import DataError, UsageError, nearest
 from testbed.types import JOBS, REGRESSIONS, RESULTS, SAMPLES, STREAM
 
@@ -62,14 +63,15 @@ def connect(folder: Path) -> Any:
     for name, columns in TABLES.items():
         file = folder / f"{name}.parquet"
         try:
-            connection.execute(f"CREATE VIEW {name} AS {_select(file, columns)}")
+            connection.execute(f"CREATE VIEW {name} AS {_select(connection, file, columns)}")
         except duckdb.Error as error:
             reason = str(error).splitlines()[0]
             raise DataError(f"{file}: cannot be read ({reason}); run the grid again to rewrite it") from None
     return connection
 
 
-def _select(path: Path, columns: Mapping[str, str]) -> str:
+def _select(connection: Any, path: Path, columns: Mapping[str, str]) -> str:
+    """The query of a view: what the files hold, and without values what an earlier version did not write."""
     if path.is_dir():
         source = path / "**" / "*.parquet" if any(path.rglob("*.parquet")) else None
     else:
@@ -81,7 +83,10 @@ def _select(path: Path, columns: Mapping[str, str]) -> str:
     # A time with a zone needs a time-zone library in Python; every time here is UTC, so the zone can go.
     zoned = [f"make_timestamp(epoch_us({name})) AS {name}" for name, kind in columns.items() if "UTC" in kind]
     replace = f" REPLACE ({', '.join(zoned)})" if zoned else ""
-    return f"SELECT *{replace} FROM read_parquet('{quoted}', union_by_name = true, hive_partitioning = false)"
+    source_sql = f"read_parquet('{quoted}', union_by_name = true, hive_partitioning = false)"
+    there = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source_sql}").fetchall()}
+    added = [f'NULL::{_SQL_TYPES[kind]} AS "{name}"' for name, kind in columns.items() if name not in there]
+    return f"SELECT {', '.join([f'*{replace}', *added])} FROM {source_sql}"
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,23 @@ class Run:
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """results.parquet."""
-        return self.select("SELECT * FROM results")
+        """results.parquet; each row has its condition's id, derived for files without one, and its `label`."""
+        return identified(self.select("SELECT * FROM results"))
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """condition_id -> label."""
+        return {row["condition_id"]: row["label"] for row in self.rows}
+
+    @cached_property
+    def of_condition(self) -> str:
+        """The column of samples.parquet that names a condition: files of earlier versions have the label alone."""
+        (named,) = self.connection.execute("SELECT count(condition_id) FROM (SELECT * FROM samples LIMIT 1)").fetchone()
+        return "condition_id" if named else "condition"
+
+    def sample_condition(self, row: Mapping[str, Any]) -> str:
+        """The condition of a row of results.parquet as that column has it."""
+        return str(row["condition_id"]) if self.of_condition == "condition_id" else base_label(row)
 
     def select(self, sql: str) -> list[dict[str, Any]]:
         """The rows of a query as dicts."""
@@ -122,20 +142,3 @@ def read_run(ref: str | Path | None = None) -> Run:
     except json.JSONDecodeError as error:
         raise DataError(f"{file}: not JSON ({error}); run the grid again to rewrite it") from None
     return Run(folder, plan)
-
-
-def condition_label(row: Mapping[str, Any]) -> str:
-    """A condition in one cell of a table, spelled as in samples.parquet.
-
-    >>> condition_label({"condition": "pgd", "severity": None, "norm": "linf", "eps": 8 / 255})
-    'pgd linf 0.03137'
-    >>> condition_label({"condition": "fog", "severity": 3.0})
-    'fog s3'
-    >>> condition_label({"condition": "pgd", "norm": "l2", "eps": 0.5, "victim": "surrogate:standard"})
-    'pgd l2 0.5 on surrogate:standard'
-    """
-    parts = [str(row["condition"])]
-    parts += [f"s{row['severity']:g}"] if row.get("severity") is not None else []
-    parts += [f"{row.get('norm') or ''} {row['eps']:.4g}".strip()] if row.get("eps") is not None else []
-    parts += [f"on {row['victim']}"] if row.get("victim") not in (None, "", "model") else []
-    return " ".join(parts)

@@ -15,10 +15,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from testbed.condition import family, label
 from testbed.report.charts import specs
+from testbed.report.doubt import doubted
 from testbed.report.fooled import what_fooled
 from testbed.report.images import read_strip
-from testbed.report.load import Run, condition_label
+from testbed.report.load import Run
 from testbed.report.reliability import reliability
 from testbed.report.scores import score_charts
 from testbed.report.selection import page_tables
@@ -37,13 +39,13 @@ def payload(run: Run, live: bool = False) -> dict[str, Any]:
     return {
         "name": run.name,
         "live": live,
-        "rows": columns([{**row, **labels(row)} for row in run.rows], (*RESULTS, "label", "over", "family")),
+        "rows": columns([{**row, **labels(row)} for row in run.rows], (*RESULTS, "label", "over", "family", "doubted")),
         "reliability": reliability(run),
         "selection": page_tables(run),
         "scores": {"charts": charts, "left_out": left_out},
         "regressions": regressions(run),
         "fooled": what_fooled(run),
-        "images": images(run.folder / "images"),
+        "images": images(run),
         "jobs": dict(Counter(row["status"] for row in run.select("SELECT status FROM jobs"))),
         "progress": progress(run.folder / "events.jsonl"),
         "commands": commands(run.plan),
@@ -58,27 +60,14 @@ def regressions(run: Run) -> dict[str, Any]:
     found = run.select(
         "SELECT * FROM regressions WHERE part = 'all' OR verdict != 'unclear' ORDER BY silent DESC, p_holm"
     )
-    shown = [{**row, "label": condition_label(row)} for row in found[:MOST_REGRESSIONS]]
+    shown = [{**row, "label": run.labels.get(row["condition_id"]) or label(row)} for row in found[:MOST_REGRESSIONS]]
     return {"rows": columns(shown, (*REGRESSIONS, "label")), "left_out": len(found) - len(shown)}
 
 
 def labels(row: Mapping[str, Any]) -> dict[str, Any]:
     """What stands for a row's condition and OOD set wherever the page names them, and the curve it is a point of."""
     over = ood_label(row) if row.get("ood_set") is not None else None
-    return {"label": condition_label(row), "over": over, "family": family(row)}
-
-
-def family(row: Mapping[str, Any]) -> str:
-    """All that a condition has in common with those that differ only in severity or eps.
-
-    >>> steps = '[{"eps":%s,"steps":40,"use":"pgd"}]'
-    >>> one, two = ({"condition": "pgd", "norm": "linf", "params": steps % eps} for eps in (0.1, 0.2))
-    >>> family(one) == family(two)
-    True
-    """
-    steps = json.loads(row.get("params") or "[]")
-    kept = [{name: v for name, v in step.items() if name not in ("eps", "severity")} for step in steps]
-    return json.dumps([row["condition"], row.get("norm"), row.get("victim"), kept], sort_keys=True)
+    return {"label": label(row), "over": over, "family": family(row), "doubted": doubted(row)}
 
 
 def columns(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
@@ -105,13 +94,15 @@ def _short(value: Any) -> Any:
     return float(f"{value:.6g}") if math.isfinite(value) else {"nan": "NaN", "inf": "∞", "-inf": "−∞"}[str(value)]
 
 
-def images(folder: Path) -> dict[str, Any]:
+def images(run: Run) -> dict[str, Any]:
     """The strip of clean and perturbed images: its rows, each file once as a data URI, and how many were left out."""
     shown: Counter[tuple[str, str]] = Counter()
     rows: list[dict[str, Any]] = []
     files: dict[str, str] = {}
+    folder = run.folder / "images"
     all_rows = read_strip(folder)
     for row in all_rows:
+        row["condition"] = run.labels.get(row.get("condition_id", ""), row["condition"])
         key = (row["model"], row["condition"])
         if shown[key] < MOST_A_CONDITION and len(rows) < MOST_IMAGES:
             shown[key] += 1
@@ -131,25 +122,23 @@ def data_uri(folder: Path, name: str) -> str:
 
 def progress(events: Path) -> dict[str, Any]:
     """How far a run is, from the events it appends: total, cached, finished and running jobs, and whether it ended."""
-    found: dict[str, Any] = {"total": 0, "cached": 0, "finished": 0, "failed": 0, "running": [], "ended": False}
+    counts = {"cached": 0, "finished": 0, "failed": 0, "skipped": 0, "missing": 0}
+    found: dict[str, Any] = {"total": 0, **counts, "running": [], "ended": False}
     running: dict[str, str] = {}
     for event in read_events(events):
         name = event.get("event")
         if name == "planned":
-            found |= {
-                "total": event.get("total", 0),
-                "cached": event.get("cached", 0),
-                "finished": 0,
-                "failed": 0,
-                "ended": False,
-            }
+            found |= {**counts, "total": event.get("total", 0), "cached": event.get("cached", 0), "ended": False}
             running.clear()
         elif name == "started":
             running[event.get("digest", "")] = event.get("label", "")
         elif name == "finished":
             running.pop(event.get("digest", ""), None)
-            found["finished"] += 1
-            found["failed"] += event.get("status") not in ("done", "cached")
+            status = event.get("status")
+            found["finished"] += status != "missing"
+            found["failed"] += status in ("failed", "timeout")
+            found["skipped"] += status == "skipped"
+            found["missing"] += status == "missing"
         elif name == "ended":
             found["ended"] = True
             running.clear()

@@ -16,10 +16,11 @@ BINS = 15
 
 _SQL = f"""
 WITH long AS (
-    SELECT dataset, model, train_seed, seed, condition, label, decision, unnest(map_entries(confidence)) AS entry
+    SELECT dataset, model, train_seed, seed, condition, condition_id, label, decision,
+           unnest(map_entries(confidence)) AS entry
     FROM samples WHERE label >= 0
 )
-SELECT dataset, model, train_seed, seed, condition, entry.key AS calibrator,
+SELECT dataset, model, train_seed, seed, condition, condition_id, entry.key AS calibrator,
        greatest(ceil(entry.value * {BINS})::INTEGER - 1, 0) AS bin,
        count(*) AS n, avg(entry.value) AS confidence, sum((decision[entry.key] = label)::INTEGER) AS correct
 FROM long WHERE isfinite(entry.value) GROUP BY ALL ORDER BY ALL
@@ -34,6 +35,7 @@ def reliability(run: Run) -> list[dict[str, Any]]:
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     names = ("dataset", "model", "train_seed", "seed", "condition", "calibrator")
     for row in run.select(_SQL):
+        row["condition"] = run.labels.get(row["condition_id"], row["condition"])
         key = tuple(row[name] for name in names)
         entry = found.setdefault(key, {**dict(zip(names, key, strict=True)), "n": 0, "bins": []})
         low, high = wilson(row["correct"], row["n"])

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from testbed.report.load import Run, condition_label
+from testbed.condition import label as condition_label
+from testbed.report.load import Run
 from testbed.report.table import OVER_SEEDS
 from testbed.types import Float64
 
@@ -27,29 +28,31 @@ OPERATING = ("95 % of OOD flagged", "95 % of ID kept")
 
 def score_charts(run: Run) -> tuple[list[dict[str, Any]], int]:
     """Histogram and ROC of every (ID set, OOD set, detector) that the run scored, and how many pairs were left out."""
-    pairs = list(_pairs(run.rows))
+    pairs = list(_pairs(run))
     charts, kept = [], _Scores(run)
     for pair in pairs[:MOST_PAIRS]:
         inside, outside = (
-            kept.of(pair, pair["dataset"], pair["condition"]),
-            kept.of(pair, pair["ood_set"], pair["ood_condition"]),
+            kept.of(pair, pair["dataset"], run.of_condition, pair["key"]),
+            kept.of(pair, pair["ood_set"], "condition", pair["ood_condition"]),
         )
         if len(inside) and len(outside):
-            charts.append({**pair, **histogram(inside, outside), **roc(inside, outside)})
+            shown = {name: value for name, value in pair.items() if name != "key"}
+            charts.append({**shown, **histogram(inside, outside), **roc(inside, outside)})
     return charts, max(0, len(pairs) - MOST_PAIRS)
 
 
-def _pairs(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _pairs(run: Run) -> Iterator[dict[str, Any]]:
     """Each (sets, detector) once; clean against clean first, so that those are shown when not all can be.
 
     Rows over several sets (means, pooled sets, training seeds) have no scores of their own.
     """
     seen: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in rows:
+    for row in run.rows:
         alone = row.get("kind") != "full_spectrum" and not row["metric"].endswith(OVER_SEEDS)
         if row.get("ood_set") is not None and alone and not row["ood_set"].startswith("mean("):
             sets = {
                 "condition": condition_label(row),
+                "key": run.sample_condition(row),
                 "ood_set": row["ood_set"],
                 "ood_condition": row.get("ood_condition") or "clean",
             }
@@ -65,18 +68,19 @@ class _Scores:
         self.run = run
         self.kept: dict[tuple[Any, ...], dict[str, Float64]] = {}
 
-    def of(self, pair: Mapping[str, Any], dataset: str, condition: str) -> Float64:
-        """float64 `[n]`; empty where samples.parquet has no such set or detector."""
-        key = (dataset, pair["model"], pair["train_seed"], pair["seed"], condition)
+    def of(self, pair: Mapping[str, Any], dataset: str, column: str, condition: str) -> Float64:
+        """float64 `[n]`; empty where samples.parquet has no such set or detector. `column` names the condition."""
+        key = (column, dataset, pair["model"], pair["train_seed"], pair["seed"], condition)
         if key not in self.kept:
             self.kept[key] = self._read(key)
         return self.kept[key].get(pair["detector"], np.empty(0))
 
     def _read(self, key: tuple[Any, ...]) -> dict[str, Float64]:
-        columns = ("dataset", "model", "train_seed", "seed", "condition")
+        column, *values_of = key
+        columns = ("dataset", "model", "train_seed", "seed", column)
         where = " AND ".join(f"{name} IS NOT DISTINCT FROM ?" for name in columns)
         sql = f"SELECT unnest(map_entries(score), recursive := true) FROM samples WHERE {where}"
-        found = self.run.connection.execute(sql, list(key)).fetchnumpy()
+        found = self.run.connection.execute(sql, values_of).fetchnumpy()
         names, values = np.asarray(found["key"], dtype=str), np.ma.filled(found["value"].astype(np.float64), np.nan)
         return {str(name): values[names == name] for name in np.unique(names)}
 

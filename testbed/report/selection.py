@@ -17,6 +17,7 @@ from testbed.errors import UsageError, nearest
 from testbed.metrics.bootstrap import bounds
 from testbed.metrics.selection import pareto, probability_best, utility
 from testbed.report.candidates import CRITERIA, Candidate, Pool, pools
+from testbed.report.doubt import NOTE, marked
 from testbed.report.load import Run
 from testbed.types import Array, Float64
 
@@ -128,7 +129,8 @@ def table_rows(table: Selection, weights: Mapping[str, float]) -> tuple[list[str
     for i in order.tolist():
         one = table.candidates[i]
         seed = f" #{one.train_seed}" if one.train_seed not in (None, 0) else ""
-        cells = [spell(*triple) for triple in zip(table.values[i], table.low[i], table.high[i], strict=True)]
+        triples = zip(table.criteria, table.values[i], table.low[i], table.high[i], strict=True)
+        cells = [marked(spell(*triple), one.measured[name].doubted) for name, *triple in triples]
         rows.append(["*" if front[i] else "", one.model + seed, one.calibrator, one.detector or "–", *cells,
                      f"{score[i]:.3f}", f"{best[i]:.3f}"])  # fmt: skip
     return head, rows
@@ -140,6 +142,8 @@ def notes(table: Selection, weights: Mapping[str, float]) -> list[str]:
     found = [f"weights: {given}; * on the Pareto front ({int(table.front().sum())} of {len(table.candidates)})"]
     found.append(f"P(best): share of {len(table.replicates)} paired resamples in which the weighted sum is the largest")
     found += [f"{name}: {table.pool.conventions[name]}" for name in table.criteria]
+    if any(measured.doubted for one in table.candidates for measured in one.measured.values()):
+        found.append(NOTE)
     if "latency" not in table.criteria:
         found.append("latency: not of every model (forward passes that were in the store already are not timed)")
     hidden = len(table.candidates) - LISTED
@@ -174,7 +178,7 @@ def on_page(table: Selection) -> dict[str, Any]:
         "candidates": [
             {"model": c.model, "train_seed": c.train_seed, "calibrator": c.calibrator, "detector": c.detector,
              "front": bool(front[i]), "values": _short(table.values[i]), "low": _short(table.low[i]),
-             "high": _short(table.high[i])}
+             "high": _short(table.high[i]), "doubted": [c.measured[name].doubted for name in table.criteria]}
             for i in order for c in (table.candidates[i],)
         ],
         "replicates": [[_short(table.replicates[r, i]) for i in order] for r in range(len(table.replicates))],

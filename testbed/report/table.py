@@ -7,12 +7,14 @@ cell with its reason. Nothing is bold: whether a difference means something is f
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
-from testbed.report.load import condition_label
+from testbed.condition import label as condition_label
+from testbed.report.doubt import NOTE, doubted, marked
 
 Row = Mapping[str, Any]
 
@@ -25,9 +27,6 @@ DETECTION = (("model", "condition", "detector"), ("variant", "train_seed", "seed
 KINDS = (
     "", "OOD detection", "by class and group", "over training seeds", "OOD detection over training seeds",
 )  # fmt: skip
-
-#: Stands after a number whose attack failed an audit.
-DOUBT = "†"
 
 #: Status of a cell whose job went well and had no number to give, such as a median that more than half never reached.
 UNDEFINED = "undefined"
@@ -66,7 +65,7 @@ class Number:
     @property
     def doubted(self) -> bool:
         """Whether an audit of the attack failed, so that this robust number is only an upper bound."""
-        return "audit:fail" in self.flags
+        return doubted(vars(self))
 
 
 @dataclass(frozen=True)
@@ -121,9 +120,7 @@ class Table:
         named = {metric: cell.convention for (_, (_, metric)), cell in self.cells.items() if cell.convention}
         spelled = [f"{metric}: {named[metric]}" for metric in self.metrics if metric in named]
         if any(cell.doubted and not cell.failed for cell in self.cells.values()):
-            spelled.append(
-                f"{DOUBT} an audit of this attack failed: the number may be too good; `testbed query` has the flags"
-            )
+            spelled.append(NOTE)
         size = f"n = {sizes[0]}" if len(sizes) == 1 else f"n = {sizes[0]} to {sizes[-1]}" if sizes else "n unknown"
         return (f"{size}; [low, high] is the confidence interval", *spelled)
 
@@ -148,11 +145,11 @@ def pivot(rows: Sequence[Row], protocol: str, dataset: str, kind: str) -> Table:
     """One table of rows that share protocol, data set and kind."""
     detection = kind in (KINDS[1], KINDS[4])
     stub = _stub(rows, *(DETECTION if detection else QUALITY))
-    several = _several_conventions(rows)
+    several, parameters = _several_conventions(rows), _several_parameters(rows)
     cells: dict[tuple[tuple[str, ...], tuple[str, str]], Number] = {}
     order = _condition_order(rows)
     for row in sorted(rows, key=lambda r: order[condition_label(r)]):
-        metric = f"{row['metric']} ({of_one_set(row)})" if row["metric"] in several else row["metric"]
+        metric = metric_label(row, several, parameters)
         over = ood_label(row) if detection else condition_label(row)
         key = tuple(condition_label(row) if name == "condition" else _text(row.get(name)) for name in stub)
         cells[key, (over, metric)] = number(row)
@@ -163,6 +160,18 @@ def pivot(rows: Sequence[Row], protocol: str, dataset: str, kind: str) -> Table:
     labels = tuple(sorted(dict.fromkeys(row for row, _ in cells), key=_appearance(rows, stub)))
     title = " · ".join(part for part in (dataset, protocol, kind) if part)
     return Table(title, stub, labels, columns, cells)
+
+
+def metric_label(row: Row, conventions: Set[str], parameters: Mapping[str, Set[str]]) -> str:
+    """A metric in the head of a column, with its convention or parameters where the table has several."""
+    name = str(row["metric"])
+    if name in conventions and row.get("convention"):
+        return f"{name} ({of_one_set(row)})"
+    if name in parameters:
+        given = json.loads(row.get("metric_params") or "{}")
+        said = ", ".join(f"{key}={given[key]}" for key in sorted(parameters[name]) if key in given)
+        return f"{name} ({said})" if said else name
+    return name
 
 
 def number(row: Row) -> Number:
@@ -214,7 +223,7 @@ def shown(cell: Number) -> str:
     """The value of a cell, marked where it is doubted; the status where there is none."""
     if cell.value is None:
         return cell.status
-    return spell(cell.value) + (f" {DOUBT}" if cell.doubted else "")
+    return marked(spell(cell.value), cell.doubted)
 
 
 def interval(cell: Number) -> str:
@@ -247,6 +256,20 @@ def _several_conventions(rows: Sequence[Row]) -> set[str]:
         if row.get("convention"):
             found.setdefault(row["metric"], set()).add(of_one_set(row))
     return {metric for metric, conventions in found.items() if len(conventions) > 1}
+
+
+def _several_parameters(rows: Sequence[Row]) -> dict[str, set[str]]:
+    """Metric -> the names of the parameters in which its rows differ."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        text = row.get("metric_params") or "{}"
+        found.setdefault(row["metric"], {}).setdefault(text, json.loads(text))
+    differ = {
+        metric: {key for one in given.values() for key in one
+                 if len({repr(other.get(key)) for other in given.values()}) > 1}
+        for metric, given in found.items()
+    }  # fmt: skip
+    return {metric: names for metric, names in differ.items() if names}
 
 
 def _condition_order(rows: Sequence[Row]) -> dict[str, tuple[Any, ...]]:

@@ -10,7 +10,7 @@ What a report leads to
     died           the worker ended: the job goes back to the queue, for at most three starts
     corrupt        an artifact it read is not what its manifest says: that one is set aside and made again first
     full           the disk budget is reached: droppable blobs go and the job is tried again, else the run stops
-    environment    the run stops; what is in flight is finished
+    environment    the run stops; what is in flight is finished, what was not run is missing
 
 An artifact that is made again and comes out different makes its dependants stale; they are then run again too.
 """
@@ -26,7 +26,7 @@ from typing import Final, Protocol
 from testbed.errors import EnvironmentProblem, UsageError
 from testbed.runner.events import Event, Listener, Name, silent
 from testbed.runner.needed import Needed, Reads, ancestors, everything, needed
-from testbed.runner.outcome import Halted, Interrupted, Outcome, Record
+from testbed.runner.outcome import Halted, Interrupted, JobStatus, Outcome, Record
 from testbed.runner.worker import Report
 from testbed.store import Failure, Store
 from testbed.store.store import Roles
@@ -117,11 +117,12 @@ def run(
         running.loop()
     except KeyboardInterrupt:
         executor.close()
-        running.give_up("interrupted")
+        running.give_up("interrupted", "missing")
         raise Interrupted(running.outcome) from None
     finally:
         executor.close()
-    running.give_up(running.outcome.stopped or "never became ready")
+    stopped = running.outcome.stopped and not running.halted
+    running.give_up(running.outcome.stopped or "never became ready", "skipped" if stopped else "missing")
     if running.halted:
         raise Halted(running.halted, running.outcome)
     return running.outcome
@@ -270,7 +271,7 @@ class _Run:
         elif report.status == "full" and self.drop() > 0:
             self.again(report, "blobs were dropped to stay within the disk budget")
         elif report.status in ("full", "environment"):
-            self.end(report.digest, Record("skipped", report.message, self.starts[report.digest], report))
+            self.end(report.digest, Record("missing", report.message, self.starts[report.digest], report))
             self.skip_dependants(report.digest)
             self.stop(report.message, halted=True)
         else:
@@ -336,13 +337,15 @@ class _Run:
         """Skip everything pending that needs this job, with the first cause as the reason."""
         cause = self.outcome.records[digest]
         job = self.jobs[digest]
-        reason = cause.error if cause.status == "skipped" else f"needs {job.label or job.digest}: {cause.error}"
+        status: JobStatus = "missing" if cause.status == "missing" else "skipped"
+        settled = cause.status in ("skipped", "missing")
+        reason = cause.error if settled else f"needs {job.label or job.digest}: {cause.error}"
         stack = list(self.consumers[digest])
         while stack:
             other = stack.pop()
             if other in self.pending:
                 self.pending.discard(other)
-                self.end(other, Record("skipped", reason))
+                self.end(other, Record(status, reason))
                 stack += self.consumers[other]
 
     def end(self, digest: str, record: Record) -> None:
@@ -357,10 +360,10 @@ class _Run:
             self.outcome.stopped = reason
             self.tell("stopped", None, reason=reason)
 
-    def give_up(self, reason: str) -> None:
+    def give_up(self, reason: str, status: JobStatus) -> None:
         """Nothing more will be started: say so of all that is left, and put the records in plan order."""
         for digest in sorted(self.pending | self.in_flight, key=self.order.__getitem__):
-            self.end(digest, Record("skipped", reason, self.starts[digest]))
+            self.end(digest, Record(status, reason, self.starts[digest]))
         self.pending, self.in_flight = set(), set()
         records = self.outcome.records
         self.outcome.records = {digest: records[digest] for digest in self.jobs if digest in records}

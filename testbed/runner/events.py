@@ -5,7 +5,7 @@ started   a job was started: host, pid, attempt
 finished  a job ended: status, seconds, error
 retried   a job goes back to the queue: reason
 stopped   no more jobs are started: reason
-ended     done, cached, failed, skipped, timeout: number of jobs of each status
+ended     done, cached, failed, timeout, skipped, missing: number of jobs of each status
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def joined(parts: list[Examples]) -> Examples:
 
 
 def pick(plan: Plan, wanted: Mapping[str, Any]) -> tuple[Preview, dict[str, Any]]:
-    """The one perturbed set of the plan whose row has these values; the condition by its name or its label.
+    """The one perturbed set of the plan whose row has these values; the condition by its name, label or id.
 
     Raises UsageError that lists what there is where none or several sets fit.
     """
@@ -117,7 +117,9 @@ def pick(plan: Plan, wanted: Mapping[str, Any]) -> tuple[Preview, dict[str, Any]
 def _fits(row: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     given = {key: value for key, value in wanted.items() if value is not None}
     condition = given.pop("condition", None)
-    return condition in (None, row["condition"], row["label"]) and all(row[k] == v for k, v in given.items())
+    return condition in (None, row["condition"], row["label"], row["condition_id"]) and all(
+        row[k] == v for k, v in given.items()
+    )
 
 
 def of_grid(

@@ -16,7 +16,7 @@ from testbed.grid.plan import Plan
 from testbed.runner.events import Listener, silent
 from testbed.runner.outcome import Outcome
 from testbed.runner.rows import replace
-from testbed.runner.run import Settings, run_jobs
+from testbed.runner.run import Settings, free_folder, run_jobs
 from testbed.store import Store, default_url
 from testbed.types import STREAM, STREAM_VERSION, arrow_schema
 
@@ -36,7 +36,7 @@ def run_stream(plan: Plan, settings: Settings, listener: Listener = silent) -> M
     import pyarrow.parquet as pq
 
     store = Store(settings.store or default_url(), max_disk=settings.max_disk)
-    folder = settings.out or Path("runs") / plan.name
+    folder = settings.out or free_folder(plan, Path("runs") / plan.name)
     outcome, cause = run_jobs(plan, store, settings, folder, lambda: listener)
     replace(folder / "jobs.parquet", lambda path: pq.write_table(outcome.table(), path))
     (cell,) = plan.cells

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from testbed.errors import EnvironmentProblem
 from testbed.runner.worker import Report
-from testbed.types import JOBS, JOBS_VERSION, Job, arrow_schema
+from testbed.types import JOBS, JOBS_VERSION, Job, Status, arrow_schema
 
-Status = Literal["done", "cached", "failed", "skipped", "timeout"]
+JobStatus: TypeAlias = Literal["done", "cached", "failed", "timeout", "skipped", "missing"]
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,21 @@ class Record:
 
     done     made in this run            cached   was there already, or another driver made it meanwhile
     failed   error says why              timeout  killed after --timeout
-    skipped  not started: an input failed, or the run stopped; error says why
+    skipped  not started: an input failed, or the run was stopped by --max-failures; error says why
+    missing  not run: the run was interrupted, or the machine was in the way
     """
 
-    status: Status
+    status: JobStatus
     error: str = ""
     attempts: int = 0
     report: Report | None = None
+
+
+class Absent(NamedTuple):
+    """Why a cell has no value: the status of its row, and what the column `error` says."""
+
+    status: Status
+    error: str
 
 
 @dataclass
@@ -40,12 +48,20 @@ class Outcome:
     def count(self) -> dict[str, int]:
         """Number of jobs of each status."""
         counts = Counter(record.status for record in self.records.values())
-        return {status: counts[status] for status in ("done", "cached", "failed", "skipped", "timeout")}
+        return {status: counts[status] for status in get_args(JobStatus)}
 
     @property
     def ok(self) -> bool:
         """Whether every job that was needed is there."""
         return all(record.status in ("done", "cached") for record in self.records.values())
+
+    def absent(self) -> dict[str, Absent]:
+        """Digest -> why a cell of each job that is not there has no value."""
+        found: dict[str, Absent] = {}
+        for digest, record in self.records.items():
+            if record.status != "done" and record.status != "cached":
+                found[digest] = Absent(record.status, record.error)
+        return found
 
     def errors(self) -> dict[str, str]:
         """Digest -> class and message (or the reason for skipping) of each job that is not there."""
@@ -64,6 +80,7 @@ class Outcome:
             "digest": digest,
             "kind": job.kind,
             "label": job.label,
+            "model": job.model or None,
             "status": record.status,
             "attempts": record.attempts,
             "started": round(report.started * 1000) if report.started else None,

@@ -23,9 +23,10 @@ Style = Literal["auto", "bars", "lines", "json", "none"]
 
 
 @contextmanager
-def progress(style: Style, jobs: Iterable[Job] = (), stream: IO[str] | None = None) -> Iterator[Listener]:
+def progress(style: Style, jobs: Iterable[Job], stream: IO[str] | None = None) -> Iterator[Listener]:
     """A listener that shows how far a run is; "auto" gives bars on a terminal and lines elsewhere.
 
+    jobs    those of the plan, whose costs say how much work is left
     stream  where to write: standard error by default, standard output for "json"
     """
     out = stream or (sys.stdout if style == "json" else sys.stderr)
@@ -53,7 +54,7 @@ class Tally:
         self._units: dict[str, float] = defaultdict(float)
         self._left: Counter[str] = Counter()
         self._begin = time.monotonic()
-        self.total = self.cached = self.finished = 0
+        self.total = self.cached = self.finished = self.missing = 0
         self.bad: Counter[str] = Counter()
         self.running: dict[str, str] = {}
 
@@ -70,6 +71,9 @@ class Tally:
             self.running.pop(job.digest, None)
         elif event.name == "finished" and job is not None:
             self.running.pop(job.digest, None)
+            if event.fields["status"] == "missing":  # not run: it is neither finished nor bad
+                self.missing += 1
+                return
             self.finished += 1
             self.total = max(self.total, self.finished)
             self._spent[job.kind] += event.fields["seconds"]
@@ -96,7 +100,10 @@ class Tally:
         parts = [f"{self.finished}/{self.total} jobs"]
         parts += [f"{self.cached} were there"] if self.cached else []
         parts += [f"{number} {status}" for status, number in sorted(self.bad.items())]
-        parts += [f"{_spell(left)} left"] if left is not None and self.finished < self.total else []
+        parts += [f"{self.missing} not run"] if self.missing else []
+        parts += (
+            [f"{_spell(left)} left"] if not self.missing and left is not None and self.finished < self.total else []
+        )
         running = list(self.running.values())
         parts += [f"running: {running[0]}"] if running else []
         return ", ".join(parts)
@@ -172,7 +179,9 @@ def _bars(tally: Tally, out: IO[str]) -> Iterator[Listener]:
                 whole,
                 total=tally.total,
                 completed=tally.finished,
-                left=f"{_spell(left)} left" if left is not None and tally.finished < tally.total else "",
+                left=f"{_spell(left)} left"
+                if left is not None and not tally.missing and tally.finished < tally.total
+                else "",
                 now=_shorten(", ".join(tally.running.values())),
             )
             complaint = _complaint(event)

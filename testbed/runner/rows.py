@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from testbed.condition import set_key, worst_id
 from testbed.errors import CorruptArtifact
 from testbed.grid.plan import Cell, Plan, Preview
 from testbed.perturb.checks import EFFORT
 from testbed.runner.operations.access import lottery
+from testbed.runner.outcome import Absent
 from testbed.store import Manifest, Store
 from testbed.types import RESULTS, RESULTS_VERSION, SAMPLES, SAMPLES_VERSION, arrow_schema
 
@@ -38,32 +40,33 @@ class Scores:
         self.tables |= {d: store.table(d, "rows").to_pylist() for d, m in fresh.items() if "rows" in m.blobs}
 
 
-def results(plan: Plan, store: Store, errors: Mapping[str, str] | None = None, scores: Scores | None = None) -> Any:
-    """All cells as a pyarrow table (`testbed.types.RESULTS`); `errors` says why a digest is not there.
+def results(plan: Plan, store: Store, absent: Mapping[str, Absent] | None = None, scores: Scores | None = None) -> Any:
+    """All cells as a pyarrow table (`testbed.types.RESULTS`); `absent` says why a digest is not there.
 
     A cell whose job has simply not been run yet has the status "missing". What `scores` holds is not read again.
     """
     import pyarrow as pa
 
-    errors, scores = errors or {}, scores or Scores()
+    absent, scores = absent or {}, scores or Scores()
     scores.read(dict.fromkeys(cell.digest for cell in plan.cells), store)
     tables, audits = scores.tables, audit_flags(plan, scores.manifests)
     columns: dict[str, list[Any]] = {name: [] for name in RESULTS}
     for cell in plan.cells:
-        for row in cell_rows(
-            cell, tables.get(cell.digest), errors.get(cell.digest), audits.get(condition_key(cell.row), "")
-        ):
+        audit = audits.get(set_key(cell.row), "")
+        for row in cell_rows(cell, tables.get(cell.digest), absent.get(cell.digest), audit):
             for name, values in columns.items():
                 values.append(row.get(name))
     return pa.table(columns, schema=arrow_schema(RESULTS, RESULTS_VERSION))
 
 
-def cell_rows(cell: Cell, table: list[dict[str, Any]] | None, error: str | None, audit: str) -> list[dict[str, Any]]:
+def cell_rows(
+    cell: Cell, table: list[dict[str, Any]] | None, absent: Absent | None, audit: str
+) -> list[dict[str, Any]]:
     """The rows of one cell: one a convention, or one that says why there is no value."""
     row = {**cell.row, "digest": cell.digest, "flags": ";".join(filter(None, (cell.row.get("flags", ""), audit)))}
-    if table is None or error is not None:
-        status = "missing" if error is None else "skipped" if error.startswith("needs ") else "failed"
-        return [{**row, "status": status, "error": error}]
+    if table is None or absent is not None:
+        status, error = absent or Absent("missing", "")
+        return [{**row, "status": status, "error": error or None}]
     found = [one for one in table if one["position"] == cell.metric]
     rows = []
     for one in found:
@@ -74,49 +77,33 @@ def cell_rows(cell: Cell, table: list[dict[str, Any]] | None, error: str | None,
     return rows
 
 
-def condition_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What names one attacked set of one model: the cells that share an audit."""
-    return tuple(
-        row.get(name)
-        for name in (
-            "dataset",
-            "seed",
-            "model",
-            "train_seed",
-            "condition",
-            "severity",
-            "norm",
-            "eps",
-            "victim",
-            "params",
-        )
-    )
-
-
 def audit_flags(plan: Plan, there: Mapping[str, Any]) -> dict[tuple[Any, ...], str]:
     """For each attacked set "audit:pass" or "audit:fail(...)" with the failed checks.
 
-    A worst case over attacks has the failures of all, except that it tried too little only where all of them did.
+    A worst case over attacks, and a mean over training seeds, has the failures of all, except that it tried too little
+    only where all of them did.
     """
     own: dict[tuple[Any, ...], list[set[str]]] = {}
     for cell in plan.cells:
         if cell.row["metric"] == "audit" and cell.digest in there:
             names = set(there[cell.digest].meta["failed"])
-            own.setdefault(condition_key(cell.row), []).append(names)
-            victim = "model" if str(cell.row["victim"]).startswith("bpda:") else cell.row["victim"]
-            worst = {**cell.row, "condition": "worst", "severity": None, "params": None, "victim": victim}
-            own.setdefault(condition_key(worst), []).append(names)
+            own.setdefault(set_key(cell.row), []).append(names)
+            if cell.row["train_seed"] is not None:
+                own.setdefault(set_key({**cell.row, "train_seed": None}), []).append(names)
+            if cell.row["victim"] == "model" or str(cell.row["victim"]).startswith("bpda:"):
+                worst = {**cell.row, "condition_id": worst_id(cell.row["norm"], cell.row["eps"])}
+                own.setdefault(set_key(worst), []).append(names)
     failed = {key: set().union(*found) - (EFFORT - found[0].intersection(*found)) for key, found in own.items()}
     return {key: f"audit:fail({', '.join(sorted(names))})" if names else "audit:pass" for key, names in failed.items()}
 
 
 def write_results(
-    plan: Plan, store: Store, folder: Path, errors: Mapping[str, str], scores: Scores | None = None
+    plan: Plan, store: Store, folder: Path, absent: Mapping[str, Absent], scores: Scores | None = None
 ) -> Any:
     """Write results.parquet and return the table."""
     import pyarrow.parquet as pq
 
-    table = results(plan, store, errors, scores)
+    table = results(plan, store, absent, scores)
     replace(folder / "results.parquet", lambda path: pq.write_table(table, path, compression="zstd"))
     return table
 
@@ -138,27 +125,14 @@ def write_samples(plan: Plan, store: Store, folder: Path) -> None:
         part = store.table(sample.digest, "samples")
         n = part.num_rows
         named = {
-            "condition": sample_condition(sample.row),
-            **{k: sample.row[k] for k in ("dataset", "model", "train_seed", "seed")},
+            "condition": sample.label,
+            **{k: sample.row[k] for k in ("dataset", "model", "train_seed", "seed", "condition_id")},
         }
         have = set(part.column_names)
         columns = [part.column(f.name) if f.name in have else pa.array([named.get(f.name)] * n, f.type) for f in schema]
         pq.write_table(pa.table(columns, schema=schema), fresh / f"part-{position:05d}.parquet", compression="zstd")
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
-
-
-def sample_condition(row: Mapping[str, Any]) -> str:
-    """The condition as samples.parquet and the images spell it: name, severity, norm and eps.
-
-    >>> sample_condition({"condition": "pgd", "severity": None, "norm": "linf", "eps": 0.1, "victim": "model"})
-    'pgd linf 0.1'
-    """
-    parts = [row["condition"]]
-    parts += [f"s{row['severity']:g}"] if row["severity"] is not None else []
-    parts += [f"{row['norm']} {row['eps']:.4g}"] if row["eps"] is not None else []
-    parts += [f"on {row['victim']}"] if row["victim"] not in (None, "model") else []
-    return " ".join(parts)
 
 
 def write_images(plan: Plan, store: Store, folder: Path) -> None:
@@ -192,6 +166,7 @@ def strip(preview: Preview, store: Store) -> list[dict[str, Any]]:
         {
             "model": preview.model,
             "condition": preview.condition,
+            "condition_id": preview.condition_id,
             "id": one,
             "label": named(found[one]["label"]),
             "prediction": named(found[one]["prediction"]),

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from testbed.digest import digest
 from testbed.errors import DataError, EnvironmentProblem, UsageError
 from testbed.grid.plan import Plan
 from testbed.grid.planner import plan as make_plan
@@ -36,11 +38,15 @@ REFRESH_SECONDS, REFRESH_SHARE = 5.0, 0.02
 RAY_FROM = 1_000_000
 
 
+class Notice(UserWarning):
+    """Something about a run that its user should know, and that stops nothing."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """How to run a plan; nothing here can change a result.
 
-    out       run folder, default runs/<name>
+    out       run folder, default runs/<name> (see `free_folder`)
     store     folder or fsspec URL of artifacts, default TESTBED_STORE, else .testbed
     executor  ray, serial, or auto (by the amount of work)
     address   of a running Ray cluster ("auto", "host:port"); None starts a local one
@@ -89,7 +95,7 @@ def evaluate(grid: str | Path | Mapping[str, Any], *, overrides: Sequence[str] =
 def run_plan(plan: Plan, settings: Settings, listener: Listener = silent) -> Finished:
     """Run what is missing of a plan and write its folder; an interruption is in `cause`, with what was finished."""
     store = Store(settings.store or default_url(), max_disk=settings.max_disk)
-    folder = settings.out or Path("runs") / plan.name
+    folder = settings.out or free_folder(plan, Path("runs") / plan.name)
     outcome, cause = run_jobs(plan, store, settings, folder, lambda: _Watch(plan, store, folder, listener))
     return Finished(folder, write_folder(plan, store, folder, outcome, settings.page), outcome, cause)
 
@@ -106,6 +112,30 @@ def run_jobs(
         return driver.run(plan.jobs, plan.wanted, store, workers, options, watch()), None
     except (Interrupted, Halted) as error:
         return error.outcome, error
+
+
+def free_folder(plan: Plan, usual: Path) -> Path:
+    """The folder of a run that names none: the usual one, or one beside it, said in a warning.
+
+    A run that -o changed must not take the place of the one it was changed from, nor that one the place of this: where
+    plan.json in the usual folder is of another grid with other settings, the folder's name ends in the grid's digest.
+    The same settings on an edited grid are the same run, which goes on.
+    """
+    try:
+        held = json.loads((usual / "plan.json").read_text(encoding="utf-8"))
+        grid, settings = held["grid"], held.get("overrides")
+    except (OSError, ValueError, KeyError, TypeError):
+        return usual
+    mine = json.loads(json.dumps(plan.grid, default=str))
+    if settings is None:  # of a version that did not keep them
+        settings = [] if plan.overrides else list(plan.overrides)
+    if grid == mine or list(settings) == list(plan.overrides):
+        return usual
+    beside = usual.with_name(f"{usual.name}-{digest(mine)[:8]}")
+    changed = f"with -o {' -o '.join(settings)}" if settings else "without -o"
+    says = f"{usual} holds the numbers of a run {changed}; this one is written to {beside} (--out names another folder)"
+    warnings.warn(says, Notice, stacklevel=2)
+    return beside
 
 
 def dropped_roles(keep: str) -> frozenset[str]:
@@ -132,13 +162,13 @@ def prepare_store(plan: Plan, store: Store) -> None:
     """
     for text in plan.sources.values():
         store.put_source(text)
-    for digest, path in plan.files.items():
-        job = plan.jobs[digest]
+    for file, path in plan.files.items():
+        job = plan.jobs[file]
         if not store.done(job, None):
             try:
                 put_file(job, Path(path), store)
             except DataError as error:
-                store.record_failure(Failure(digest, type(error).__name__, str(error), label=job.label))
+                store.record_failure(Failure(file, type(error).__name__, str(error), label=job.label))
 
 
 def put_file(job: Job, path: Path, store: Store) -> None:
@@ -183,7 +213,7 @@ def write_folder(plan: Plan, store: Store, folder: Path, outcome: Outcome, page:
 
     jobs = rows.with_earlier_costs(outcome.table(), folder / "jobs.parquet")
     rows.replace(folder / "jobs.parquet", lambda path: pq.write_table(jobs, path))
-    table = rows.write_results(plan, store, folder, outcome.errors())
+    table = rows.write_results(plan, store, folder, outcome.absent())
     rows.write_samples(plan, store, folder)
     write_regressions(plan, store, folder)
     rows.write_images(plan, store, folder)

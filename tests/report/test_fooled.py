@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 
 from testbed.report.fooled import what_fooled
 from testbed.report.load import read_run
-from testbed.types import SAMPLES, SAMPLES_VERSION, arrow_schema
+from testbed.types import RESULTS, RESULTS_VERSION, SAMPLES, SAMPLES_VERSION, arrow_schema
 
 #: condition -> (first_step, success, fooled_by) of its examples
 SETS = {
@@ -17,6 +17,15 @@ SETS = {
     "clean": [(None, None, None)],
 }  # fmt: skip
 
+_BUDGET = {"norm": "linf", "eps": 0.1}
+CONDITIONS = {
+    "autoattack linf 0.1": {"kind": "attack", **_BUDGET, "victim": "model"},
+    "pgd linf 0.1": {"kind": "attack", **_BUDGET, "victim": "model"},
+    "pgd linf 0.1 on detector:msp": {"kind": "attack", **_BUDGET, "victim": "detector:msp"},
+    "worst linf 0.1": {"kind": "worst", **_BUDGET, "victim": "model"},
+    "clean": {"kind": "clean"},
+}
+
 
 def write(folder, columns):
     rows = [
@@ -27,6 +36,10 @@ def write(folder, columns):
     ]  # fmt: skip
     schema = arrow_schema({name: kind for name, kind in SAMPLES.items() if name in columns}, SAMPLES_VERSION)
     table = pa.Table.from_pylist([{k: v for k, v in row.items() if k in columns} for row in rows], schema=schema)
+    results = pa.Table.from_pylist([{"condition": name.split()[0], "metric": "accuracy", **about}
+                                    for name, about in CONDITIONS.items()],
+                                   schema=arrow_schema(RESULTS, RESULTS_VERSION))  # fmt: skip
+    pq.write_table(results, folder / "results.parquet")
     pq.write_table(table, folder / "samples.parquet")
     (folder / "plan.json").write_text('{"name": "r"}')
     return read_run(folder)

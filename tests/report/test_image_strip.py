@@ -8,6 +8,7 @@ from PIL import Image
 
 from testbed.errors import DataError
 from testbed.report.images import png, read_strip, write_strip
+from testbed.report.load import Run
 from testbed.report.payload import MOST_A_CONDITION, data_uri, images
 
 ROW = {
@@ -59,6 +60,6 @@ def test_only_files_of_the_folder_are_read(tmp_path) -> None:
 
 def test_a_page_takes_a_few_of_each_condition_and_counts_the_rest(tmp_path) -> None:
     image = np.zeros((2, 2, 1), np.uint8)
-    write_strip(tmp_path, [ROW | {"clean": image, "perturbed": image}] * (MOST_A_CONDITION + 3))
-    found = images(tmp_path)
+    write_strip(tmp_path / "images", [ROW | {"clean": image, "perturbed": image}] * (MOST_A_CONDITION + 3))
+    found = images(Run(tmp_path))
     assert (len(found["rows"]), found["left_out"], len(found["files"])) == (MOST_A_CONDITION, 3, 1)

@@ -143,6 +143,8 @@ def test_progress_follows_the_events(tmp_path) -> None:
         "cached": 1,
         "finished": 1,
         "failed": 1,
+        "skipped": 0,
+        "missing": 0,
         "running": ["attack"],
         "ended": False,
     }

@@ -56,7 +56,7 @@ def test_a_calibrator_is_judged_by_its_own_decisions(tmp_path, write_run) -> Non
     run = read_run(write_run(tmp_path / "r", images=False))
     run.connection.execute(
         "CREATE OR REPLACE VIEW samples AS SELECT 'd' AS dataset, 'm' AS model, 0 AS train_seed, 0 AS seed, "
-        "'clean' AS condition, 1 AS label, MAP {'none': 0, 'platt': 1} AS decision, "
+        "'clean' AS condition, NULL::VARCHAR AS condition_id, 1 AS label, MAP {'none': 0, 'platt': 1} AS decision, "
         "MAP {'none': 0.9, 'platt': 0.9} AS confidence FROM range(2)"
     )
     found = {entry["calibrator"]: entry["bins"][0]["accuracy"] for entry in reliability(run)}
@@ -74,7 +74,8 @@ def test_edges_belong_to_the_bin_below(tmp_path, write_run) -> None:
     run = read_run(write_run(tmp_path / "r", images=False))
     run.connection.execute(
         "CREATE OR REPLACE VIEW samples AS SELECT 'd' AS dataset, 'm' AS model, 0 AS train_seed, 0 AS seed, "
-        "'clean' AS condition, 1 AS label, MAP {'none': 1} AS decision, MAP {'none': v} AS confidence "
+        "'clean' AS condition, NULL::VARCHAR AS condition_id, 1 AS label, MAP {'none': 1} AS decision, "
+        "MAP {'none': v} AS confidence "
         "FROM (VALUES (0.0), (1.0), ('nan'::DOUBLE), (0.2)) t(v)"
     )
     (entry,) = reliability(run)

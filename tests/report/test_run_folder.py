@@ -7,6 +7,8 @@ import pytest
 
 from testbed.errors import DataError, UsageError
 from testbed.report.load import find_run, read_run
+from testbed.report.page import page
+from testbed.report.selection import selections
 
 
 def test_a_folder_of_part_files_reads_like_one_file(write_run, tmp_path) -> None:
@@ -68,4 +70,20 @@ def test_nothing_there_is_a_usage_error(tmp_path) -> None:
 
 def test_rows_are_in_file_order(synthetic_run) -> None:
     table = pq.read_table(synthetic_run / "results.parquet").to_pylist()
-    assert json.dumps(read_run(synthetic_run).rows) == json.dumps(table)
+    rows = [{name: row[name] for name in table[0]} for row in read_run(synthetic_run).rows]
+    assert json.dumps([row | {"condition_id": None} for row in rows]) == json.dumps(table)
+
+
+def test_tables_of_an_earlier_version_open(synthetic_run, tmp_path) -> None:
+    """Without the columns that came later: conditions are told by what the other columns say of them."""
+    for name in ("results", "samples", "jobs"):
+        table = pq.read_table(synthetic_run / f"{name}.parquet")
+        later = {"condition_id", "metric_params", "model"} if name == "jobs" else {"condition_id", "metric_params"}
+        pq.write_table(table.drop_columns(later & set(table.column_names)), tmp_path / f"{name}.parquet")
+    (tmp_path / "plan.json").write_text((synthetic_run / "plan.json").read_text())
+    old = read_run(tmp_path)
+    assert {row["label"] for row in old.rows} == {"clean", "fog s1", "fog s3", "fog s5",
+                                                  "pgd linf 0.1", "pgd linf 0.2", "pgd linf 0.3"}  # fmt: skip
+    assert len({row["condition_id"] for row in old.rows}) == 7
+    assert old.select("SELECT count(*) AS n FROM results WHERE metric_params IS NULL")[0]["n"] == len(old.rows)
+    assert page(old).count("pgd linf 0.2") > 0 and len(selections(old, 50)) == 1

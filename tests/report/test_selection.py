@@ -123,7 +123,7 @@ def test_latency_is_of_forward_passes_and_only_if_all_models_have_it(folder, tmp
         for name in ("results.parquet", "samples.parquet", "plan.json"):
             (target / name).write_bytes((folder / name).read_bytes())
         rows = [
-            dict.fromkeys(JOBS) | {"kind": "forward", "label": f"forward {m} on clean", "seconds": s, "forwards": 200}
+            dict.fromkeys(JOBS) | {"kind": "forward", "model": m, "seconds": s, "forwards": 200}
             for m in models
             for s in (0.2, 0.4, 9.0)
         ]

@@ -122,7 +122,13 @@ def test_conditions_go_down_where_that_is_shorter(run) -> None:
 
 def test_what_has_no_column_in_the_brief_has_a_line(synthetic_run) -> None:
     run = read_run(synthetic_run)
-    area = {**next(r for r in run.rows if r["condition"] == "pgd"), "condition": "pgd", "eps": None, "group": None}
+    area = {
+        **next(r for r in run.rows if r["condition"] == "pgd"),
+        "condition": "pgd",
+        "eps": None,
+        "group": None,
+        "label": "pgd",
+    }
     area |= {"metric": "robust_area", "value": 0.25, "ci_low": 0.2, "ci_high": 0.3, "status": "ok"}
     (found,) = brief.rest([*run.rows, area])
     assert found is area

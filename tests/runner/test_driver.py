@@ -210,7 +210,7 @@ def test_interrupt_keeps_what_is_finished(store: Store) -> None:
     later = toy.job("make", name="later", n=1)
     with pytest.raises(Interrupted) as caught:
         go(store, good, stop, later, wanted=[good, stop, later])
-    assert statuses(caught.value.outcome) == ["done", "skipped", "skipped"]
+    assert statuses(caught.value.outcome) == ["done", "missing", "missing"]
 
     assert statuses(go(store, good, stop, later, wanted=[good, stop, later])) == ["cached", "done", "done"]
 
@@ -222,7 +222,7 @@ def test_environment_problem_halts_the_run(store: Store) -> None:
     with pytest.raises(Halted, match="cuda") as caught:
         go(store, good, bad, later, wanted=[good, bad, later])
 
-    assert statuses(caught.value.outcome) == ["done", "skipped", "skipped"]
+    assert statuses(caught.value.outcome) == ["done", "missing", "missing"]
     assert caught.value.exit_code == 3
     assert store.failure(bad.digest) is None  # not the job's fault
 
@@ -354,7 +354,8 @@ def test_events_tell_the_whole_story(store: Store) -> None:
 
     assert [e.name for e in told] == ["planned", "started", "finished", "started", "finished", "ended"]
     assert told[0].plain() == {"event": "planned", "total": 2, "cached": 0}
-    assert told[-1].plain() == {"event": "ended", "done": 1, "cached": 0, "failed": 1, "skipped": 0, "timeout": 0}
+    assert told[-1].plain() == {"event": "ended", "done": 1, "cached": 0, "failed": 1, "timeout": 0, "skipped": 0,
+                                "missing": 0}  # fmt: skip
     assert told[4].plain()["error"] == "ValueError: this job always fails"
 
 

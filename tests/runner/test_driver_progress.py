@@ -44,7 +44,8 @@ def test_json_events_are_one_object_a_line(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in show(tmp_path, "json", io.StringIO()).splitlines()]
 
     assert lines[0] == {"event": "planned", "total": 3, "cached": 0}
-    assert lines[-1] == {"event": "ended", "done": 1, "cached": 0, "failed": 1, "skipped": 1, "timeout": 0}
+    assert lines[-1] == {"event": "ended", "done": 1, "cached": 0, "failed": 1, "timeout": 0, "skipped": 1,
+                         "missing": 0}  # fmt: skip
     finished = {line["label"]: line["status"] for line in lines if line["event"] == "finished"}
     assert finished == {"make bad": "failed", "add child": "skipped", "make good": "done"}
 

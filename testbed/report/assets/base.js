@@ -30,7 +30,9 @@ const present = (value) => value !== null && value !== undefined && value !== ""
 const text = (value) => (present(value) ? String(value) : "–");
 const failed = (row) => row.status !== "ok" || !present(row.value);
 const pending = (row) => row.status === "missing";
-const doubted = (row) => !failed(row) && text(row.flags).includes("audit:fail");
+const doubted = (row) => row.doubted === true;
+const marked = (row) => spell(row.value) + (doubted(row) ? " †" : "");
+const DOUBT_NOTE = "† an audit of this attack failed, so the number may be too good; the flags are in its details.";
 const detection = (row) => present(row.ood_set);
 
 function spell(value) {
@@ -49,7 +51,7 @@ function subject(row) {
 }
 
 function tip(row) {
-  const value = failed(row) ? `${row.status}: ${row.error || "no value"}` : `${row.metric} ${spell(row.value)} ${interval(row)}`;
+  const value = failed(row) ? `${row.status}: ${row.error || "no value"}` : `${row.metric} ${marked(row)} ${interval(row)}`;
   return `${subject(row)} — ${value}${doubted(row) ? ` — ${row.flags}: the number may be too good` : ""}`;
 }
 

@@ -9,10 +9,10 @@ function failures() {
 }
 
 function progressBar() {
-  const { total, finished, failed: bad, cached, running, ended } = DATA.progress;
+  const { total, finished, failed: bad, skipped, missing, cached, running, ended } = DATA.progress;
   if (!DATA.live || !total) return null;
   return h("div", { class: "progress" }, h("progress", { max: total, value: finished }),
-    h("span", {}, ended ? "finished" : `${finished} of ${total} jobs${cached ? `, ${cached} were there already` : ""}${bad ? `, ${bad} failed` : ""}`),
+    h("span", {}, ended && !missing ? "finished" : `${finished} of ${total} jobs${cached ? `, ${cached} were there already` : ""}${bad ? `, ${bad} failed` : ""}${skipped ? `, ${skipped} skipped` : ""}${missing ? `, ${missing} not run` : ""}`),
     running.length ? h("span", { class: "between" }, `now: ${running.join(", ")}`) : null);
 }
 

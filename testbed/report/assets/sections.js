@@ -102,7 +102,7 @@ function reliabilityDiagrams(rows, dataset) {
       h("div", { class: "cards" }, own.filter((entry) => entry.condition === condition).sort((a, b) => place(a) - place(b)).map((entry) => {
         const ece = rows.find((row) => row.metric === "ece" && !present(row.group) && row.model === model && row.label === condition && row.calibrator === entry.calibrator && row.train_seed === entry.train_seed);
         const values = entry.bins.map((bin) => ({ ...bin, tip: `${bin.n} examples: confidence ${spell(bin.confidence)}, accuracy ${spell(bin.accuracy)} [${spell(bin.low)}, ${spell(bin.high)}]` }));
-        return card(entry.calibrator, `${condition}, n = ${entry.n}${ece && !failed(ece) ? `, ECE ${spell(ece.value)} ${interval(ece)}` : ""}`, "reliability", values);
+        return card(entry.calibrator, `${condition}, n = ${entry.n}${ece && !failed(ece) ? `, ECE ${marked(ece)} ${interval(ece)}` : ""}`, "reliability", values);
       })),
     ];
   });

@@ -25,7 +25,7 @@ function weightInputs(table, weights, change) {
 
 function selectionTable(table, weights) {
   const rows = weighted(table, weights).sort((a, b) => b.best - a.best || b.utility - a.utility);
-  const cell = (row, c) => h("td", { class: "numeric" }, h("span", { class: "value" }, spell(row.values[c])),
+  const cell = (row, c) => h("td", { class: "numeric" }, h("span", { class: "value" }, spell(row.values[c]) + (row.doubted && row.doubted[c] ? " †" : "")),
     present(row.low[c]) ? h("span", { class: "between" }, ` [${spell(row.low[c])}, ${spell(row.high[c])}]`) : null);
   const head = ["Pareto", "model", "calibrator", "detector", ...table.criteria.map(({ name }) => name), "utility", "P(best)"];
   const body = rows.map((row) => h("tr", {}, h("td", {}, row.front ? "★" : ""), h("th", { scope: "row" }, row.model + (row.train_seed ? ` #${row.train_seed}` : "")), h("td", {}, row.calibrator), h("td", {}, text(row.detector)),
@@ -43,7 +43,7 @@ function modelSelection(dataset) {
     const more = table.not_shown ? ` ${table.not_shown} more combinations are not shown; testbed report --weights has them.` : "";
     return [
       h("div", { class: "controls" }, tables.length > 1 ? h("strong", {}, `seed ${table.seed}`) : null, weightInputs(table, weights, (value) => redraw({ [t]: value }))),
-      selectionTable(table, weights), h("p", { class: "note" }, said + more),
+      selectionTable(table, weights), table.candidates.some((row) => (row.doubted || []).some(Boolean)) ? h("p", { class: "note" }, DOUBT_NOTE) : "", h("p", { class: "note" }, said + more),
       table.left_out.length ? h("details", {}, h("summary", {}, `${table.left_out.length} left out`), h("ul", {}, table.left_out.map((reason) => h("li", {}, reason)))) : null,
     ];
   }));

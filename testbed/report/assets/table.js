@@ -7,11 +7,11 @@ function detail(row) {
     } } }, "copy");
     return h("div", { class: "command" }, h("code", {}, line), button);
   };
-  const shown = ["dataset", "protocol", "group", "model", "variant", "train_seed", "condition", "kind", "severity", "norm", "eps", "victim", "params",
-    "calibrator", "fit", "detector", "ood_set", "ood_condition", "metric", "convention", "n", "seed", "status", "flags", "digest"];
+  const shown = ["dataset", "protocol", "group", "model", "variant", "train_seed", "condition", "kind", "severity", "norm", "eps", "victim", "params", "condition_id",
+    "calibrator", "fit", "detector", "ood_set", "ood_condition", "metric", "metric_params", "convention", "n", "seed", "status", "flags", "digest"];
   const dialog = document.getElementById("detail");
   dialog.replaceChildren(
-    h("h3", {}, `${row.metric}: `, failed(row) ? text(row.status) : `${spell(row.value)} ${interval(row)}`),
+    h("h3", {}, `${row.metric}: `, failed(row) ? text(row.status) : `${marked(row)} ${interval(row)}`),
     h("p", {}, subject(row)),
     ...(present(row.error) ? [h("p", { class: "reason" }, row.error)] : []),
     h("dl", {}, shown.filter((name) => present(row[name])).flatMap((name) => [h("dt", {}, name), h("dd", {}, text(row[name]))])),
@@ -31,7 +31,7 @@ function numberCell(row, tint) {
   };
   if (failed(row)) return h("td", properties, text(row.status));
   if (tint !== undefined) properties.style = { "--tint": String(Math.round(tint * 45)) + "%" };
-  return h("td", properties, h("span", { class: "value" }, spell(row.value), doubted(row) ? " †" : ""), h("span", { class: "between" }, interval(row)));
+  return h("td", properties, h("span", { class: "value" }, marked(row)), h("span", { class: "between" }, interval(row)));
 }
 
 // The group (near, far) of the OOD set that heads a column.
@@ -53,7 +53,7 @@ function heatTable(rows, stub, over, order) {
       return row ? numberCell(row, high > low ? (row.value - low) / (high - low) : 0) : h("td", { class: "absent" }, "");
     })));
   const head = h("tr", {}, stub.map((name) => h("th", { scope: "col" }, name)), heads.map((name) => h("th", { scope: "col", class: "over" }, name, groupOf(rows, over, name))));
-  const doubts = rows.some(doubted) ? h("p", { class: "note" }, "† an audit of this attack failed, so the number may be too good; the flags are in its details.") : "";
+  const doubts = rows.some(doubted) ? h("p", { class: "note" }, DOUBT_NOTE) : "";
   return h("div", {}, h("div", { class: "scroll" }, h("table", { class: "heat" }, h("thead", {}, head), h("tbody", {}, body))), doubts);
 }
 
