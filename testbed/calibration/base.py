@@ -10,18 +10,29 @@ numbers, strings, booleans and arrays only, so it goes to JSON and safetensors a
 
 Logits or probabilities: the caller says which (`given="probs"`); nothing is guessed. Rows given as logits that sum to
 1 draw a `LooksLikeProbabilities` warning. Probabilities become logits as log(max(p, 2^-52)).
+
+A fit that went through and does not mean what it should (a temperature at its bound, a search that did not converge,
+a class without an example) warns, and `flags()` names it: every row under that calibrator carries the flag.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from testbed.calibration.inputs import Given, check_features, check_fit, check_rows
+from testbed.calibration.inputs import (
+    CalibrationWarning,
+    Given,
+    LooksLikeProbabilities,
+    check_features,
+    check_fit,
+    check_rows,
+)
 from testbed.errors import DataError
 from testbed.types import Array, Float64, Ints, Outputs, Paper
 
@@ -64,16 +75,31 @@ class Calibrator:
         unlabelled  the target set's logits `[m, k]`, or its `Outputs` where features are needed too
         Raises DataError on NaN, wrong shapes or labels, or a need that is not met.
         """
-        x, y = check_fit(logits, labels, given, self.inputs, self._name)
-        features = check_features(features, len(x), "features" in self.needs, self._name)
-        if "unlabelled" in self.needs and unlabelled is None:
-            raise DataError(
-                f"{self._name} is fitted on unlabelled target data too: pass fit(..., unlabelled=logits or Outputs)"
-            )
-        target = None if unlabelled is None else self._target(unlabelled, given)
-        state = self._fit(x, y, features=features, unlabelled=target)
-        object.__setattr__(self, "_state", {"classes": x.shape[1], "n": len(x)} | state)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            x, y = check_fit(logits, labels, given, self.inputs, self._name)
+            features = check_features(features, len(x), "features" in self.needs, self._name)
+            target = self._target(unlabelled, given)
+            state = self._fit(x, y, features=features, unlabelled=target)
+        found = [one.message for one in caught if isinstance(one.message, Warning)]
+        noted = ";".join(sorted({_flag(message) for message in found}))
+        object.__setattr__(self, "_state", {"classes": x.shape[1], "n": len(x), "flags": noted} | state)
+        for message in (*found, *(CalibrationWarning(text, flag) for flag, text in self._doubts().items())):
+            warnings.warn(message, stacklevel=2)
         return self
+
+    def flags(self) -> tuple[str, ...]:
+        """What must be said of this fit wherever a number rests on it; empty for a sound one.
+
+        >>> from testbed.calibration.temperature import Temperature
+        >>> right = np.array([[2.0, 0.0], [0.0, 2.0]])
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore")
+        ...     Temperature().fit(right, np.array([0, 1])).flags()
+        ('fit:at_bound',)
+        """
+        noted = str(self._learned().get("flags", "")).split(";")
+        return tuple(f"fit:{name}" for name in dict.fromkeys((*noted, *self._doubts())) if name)
 
     def probs(self, logits: Array, *, features: Array | None = None, given: Given = "logits") -> Float64:
         """Calibrated probabilities, float64 `[n, k]`, rows sum to 1, of `logits` float `[n, k]`."""
@@ -100,6 +126,18 @@ class Calibrator:
     def _probs(self, x: Float64, state: State, *, features: Float64 | None) -> Float64:
         raise NotImplementedError
 
+    def _doubts(self) -> dict[str, str]:
+        """Flag -> message of what the learned state itself says against the fit."""
+        state = self._learned()
+        if state.get("at_bound"):
+            return {
+                "at_bound": f"{self._name}: the fit stopped at the end of the range that is searched: every "
+                "calibration example may be right, or the predictions no better than chance"
+            }
+        if not state.get("converged", True):
+            return {"not_converged": f"{self._name}: the fit did not converge"}
+        return {}
+
     @property
     def _name(self) -> str:
         return type(self).__name__
@@ -109,11 +147,26 @@ class Calibrator:
             raise DataError(f"{self._name} is not fitted: call fit(logits, labels) or restore(state) first")
         return self._state
 
-    def _target(self, unlabelled: Outputs | Array, given: Given) -> Outputs:
+    def _target(self, unlabelled: Outputs | Array | None, given: Given) -> Outputs | None:
+        if unlabelled is None:
+            if "unlabelled" in self.needs:
+                raise DataError(
+                    f"{self._name} is fitted on unlabelled target data too: pass fit(..., unlabelled=logits or Outputs)"
+                )
+            return None
         outputs = unlabelled if isinstance(unlabelled, Outputs) else Outputs(np.asarray(unlabelled))
         rows = check_rows(outputs.logits, given, self.inputs, self._name)
+        if len(rows) == 0:
+            raise DataError(f"{self._name}: the unlabelled target set is empty")
         features = check_features(outputs.features, len(rows), "features" in self.needs, self._name)
         return Outputs(rows, features, outputs.labels, outputs.ids)
+
+
+def _flag(message: Warning) -> str:
+    """The word that rows carry for a warning of a fit."""
+    if isinstance(message, CalibrationWarning):
+        return message.flag
+    return "looks_like_probs" if isinstance(message, LooksLikeProbabilities) else type(message).__name__
 
 
 def split_state(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Array]]:

@@ -97,7 +97,8 @@ def _weights(x: Float64, y: Ints, r: Float64) -> State:
         value = float((np.log(total) - d[rows, y] / s).mean())
         return value, design.T @ np.where(design @ w > _SMALLEST, slope, 0.0) / len(y)
 
-    start = np.array([0.0, solve(x, y, quiet=True).temperature])
+    first = solve(x, y)
+    start = np.array([0.0, first.temperature])
     options = {"ftol": 1e-15, "gtol": 1e-8, "maxiter": 500}
     found = minimize(
         objective, start, jac=True, bounds=[(0, None), (_SMALLEST, None)], method="L-BFGS-B", options=options
@@ -110,4 +111,5 @@ def _weights(x: Float64, y: Ints, r: Float64) -> State:
         "gradient": float(free.max()),
         "iterations": int(found.nit),
         "converged": bool(free.max() < 1e-4),
+        "at_bound": first.at_bound,
     }

@@ -4,13 +4,16 @@
 
 As in the paper T is found first, then w, both by least squared error to the one-hot labels: T in [0.05, 5] by Brent's
 method, w exactly, by trying every face of the simplex of a quadratic in three weights.
+
+At chance the best mixture is the uniform prediction alone, which ties every row and so decides by the order of the
+classes. The raw prediction keeps a share of 1e-6 there: the ranks stay, and the state says `at_bound`.
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -18,16 +21,20 @@ from testbed.calibration.base import Calibrator, State
 from testbed.calibration.inputs import softmax
 from testbed.types import Float64, Ints, Outputs, Paper
 
+_BOUNDS: Final = (0.05, 5.0)
+_LEAST_SHARE: Final = 1e-6
+
 
 @dataclass(frozen=True)
 class EnsembleTemperature(Calibrator):
-    """A mixture of the scaled, the raw and the uniform prediction; state: temperature, weights `[3]`, converged.
+    """A mixture of the scaled, the raw and the uniform prediction; state: temperature, weights `[3]`, at_bound.
 
     >>> z = np.log(np.array([[0.9, 0.1]] * 4))
     >>> EnsembleTemperature().fit(z, np.array([0, 0, 0, 1])).probs(z[:1]).round(4).tolist()
     [[0.75, 0.25]]
     """
 
+    version: ClassVar[int] = 2
     argmax_preserving: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
     reference: ClassVar[Paper] = Paper(
@@ -44,12 +51,19 @@ class EnsembleTemperature(Calibrator):
             p = softmax(x / np.exp(log_t))
             return float((np.einsum("nk,nk->n", p, p) - 2 * p[rows, y]).mean())
 
-        found = minimize_scalar(squared, bounds=(np.log(0.05), np.log(5.0)), method="bounded", options={"xatol": 1e-6})
+        found = minimize_scalar(squared, bounds=np.log(_BOUNDS), method="bounded", options={"xatol": 1e-6})
         temperature = float(np.exp(found.x))
         members = (softmax(x / temperature), softmax(x), np.full_like(x, 1 / x.shape[1]))
         gram = np.array([[float((a * b).sum()) for b in members] for a in members]) / len(x)
         pull = np.array([float(a[rows, y].mean()) for a in members])
-        return {"temperature": temperature, "weights": on_simplex(gram, pull), "converged": bool(found.success)}
+        scaled, raw, uniform = on_simplex(gram, pull)
+        flat = max(0.0, _LEAST_SHARE - scaled - raw)
+        return {
+            "temperature": temperature,
+            "weights": np.array([scaled, raw + flat, uniform - flat]),
+            "converged": bool(found.success),
+            "at_bound": bool(flat > 0 or (np.abs(np.log(_BOUNDS) - found.x).min() < 1e-4 and scaled > 0)),
+        }
 
     def _probs(self, x: Float64, state: State, *, features: Float64 | None) -> Float64:
         scaled, raw, uniform = state["weights"]

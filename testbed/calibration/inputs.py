@@ -24,7 +24,16 @@ class LooksLikeProbabilities(UserWarning):
 
 
 class CalibrationWarning(UserWarning):
-    """A fit that went through, on data that do not determine it well (one class, an absent class, too few examples)."""
+    """A fit that went through and does not mean what it should; `flag` is the word that its rows carry.
+
+    one_class, absent_classes   what the calibration split lacks
+    at_bound                    the best fit lies outside the range searched, so the nearest end of it was taken
+    not_converged               the search ended before it reached a minimum
+    """
+
+    def __init__(self, message: str, flag: str) -> None:
+        super().__init__(message)
+        self.flag = flag
 
 
 def softmax(logits: Array) -> Float64:
@@ -101,14 +110,13 @@ def check_fit(
         return x, y
     absent = np.flatnonzero(np.bincount(y, minlength=x.shape[1]) == 0)
     if len(absent) == x.shape[1] - 1:
-        warnings.warn(f"{name}: all {len(y)} calibration labels are class {y[0]}", CalibrationWarning, stacklevel=3)
+        warnings.warn(
+            CalibrationWarning(f"{name}: all {len(y)} calibration labels are class {y[0]}", "one_class"), stacklevel=3
+        )
     elif len(absent):
         some = ", ".join(map(str, absent[:5])) + (", ..." if len(absent) > 5 else "")
-        warnings.warn(
-            f"{name}: {len(absent)} of {x.shape[1]} classes have no calibration example ({some})",
-            CalibrationWarning,
-            stacklevel=3,
-        )
+        message = f"{name}: {len(absent)} of {x.shape[1]} classes have no calibration example ({some})"
+        warnings.warn(CalibrationWarning(message, "absent_classes"), stacklevel=3)
     return x, y
 
 

@@ -57,8 +57,14 @@ class Bbse(Calibrator):
         sound = condition < 1e8
         if sound:
             weights[seen] = np.maximum(np.linalg.lstsq(joint[:, seen], target, rcond=None)[0], 0.0)
-        fitted = solve(x, y, quiet=True).temperature
-        return {"temperature": fitted, "weights": weights, "condition": min(condition, 1e300), "converged": sound}
+        found = solve(x, y)
+        return {
+            "temperature": found.temperature,
+            "weights": weights,
+            "condition": min(condition, 1e300),
+            "converged": sound,
+            "at_bound": found.at_bound,
+        }
 
     def _probs(self, x: Float64, state: State, *, features: Float64 | None) -> Float64:
         return reweighted(softmax(x / state["temperature"]), state["weights"])
@@ -98,6 +104,7 @@ class LabelShiftEm(Calibrator):
             "gradient": found.gradient,
             "iterations": steps,
             "converged": bool(found.converged and moved <= _TOLERANCE),
+            "at_bound": found.at_bound,
         }
 
     def _probs(self, x: Float64, state: State, *, features: Float64 | None) -> Float64:

@@ -66,7 +66,7 @@ class WindowedTemperature(OnlineCalibrator):
 
     def _fit(self, x: Float64, y: Ints, *, features: Float64 | None, unlabelled: Outputs | None) -> State:
         recent, labels = x[-self.window :].copy(), y[-self.window :].copy()
-        return solve(recent, labels, quiet=True)._asdict() | {"recent": recent, "labels": labels}
+        return solve(recent, labels)._asdict() | {"recent": recent, "labels": labels}
 
     def _learn(self, x: Float64, y: Ints, state: State) -> State:
         joined = np.concatenate([state["recent"], x]), np.concatenate([state["labels"], y])

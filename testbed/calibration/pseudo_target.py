@@ -53,7 +53,7 @@ class PseudoTarget(Calibrator):
         if not other.any():
             return {"temperature": 1.0, "pairs": 0, "gradient": 0.0, "converged": False}
         mixed = self.lam * z[other] + (1 - self.lam) * z[partner[other]]
-        return solve(mixed, predicted[other], quiet=True)._asdict() | {"pairs": int(other.sum())}
+        return solve(mixed, predicted[other])._asdict() | {"pairs": int(other.sum())}
 
     def _probs(self, x: Float64, state: State, *, features: Float64 | None) -> Float64:
         return softmax(x / state["temperature"])

@@ -3,8 +3,9 @@
     minimise  L(W, b) = mean NLL of softmax(x W' + b) + sum_ij R_ij (W_ij - C_ij)^2 + r sum_j b_j^2
 
 which is convex. The start is temperature scaling, W = I / T. Steps solve the Newton system with exact curvature:
-directly where W is diagonal (2k unknowns), by conjugate gradients where it is full (k^2 + k unknowns; the Hessian is
-only ever multiplied, in float32, while loss and gradient are float64). A step is halved until the loss falls.
+directly where W is diagonal and k at most 200 (2k unknowns), by conjugate gradients with more classes and where W is
+full (k^2 + k unknowns; there the Hessian is multiplied in float32, while loss and gradient are float64). A step is
+halved until the loss falls.
 
 Converged means: the largest component of the gradient of L is at most the tolerance. Where L has no minimum (classes
 perfectly separable and no ridge) the iterate after `_STEPS` steps is returned with `converged` False, or one at which
@@ -22,7 +23,9 @@ from testbed.calibration.temperature import solve
 from testbed.types import Array, Float64, Ints
 
 _STEPS: Final = 60
+_SEPARABLE: Final = 1e-3
 _PRODUCTS: Final = 100
+_DIRECT_CLASSES: Final = 200
 _PRECONDITION_ROWS: Final = 5_000
 _BLOCK_VALUES: Final = 2**17
 
@@ -30,7 +33,8 @@ _BLOCK_VALUES: Final = 2**17
 class Linear(NamedTuple):
     """A fitted map x -> x W' + b. `weight` is `[k]` where W is diagonal, else `[k, k]`; `bias` is `[k]`.
 
-    `gradient` is the largest component of the objective's gradient at it.
+    `gradient` is the largest component of the objective's gradient at it; `at_bound`: the objective is as good as 0,
+    so the classes are separable and the weights would grow without end.
     """
 
     weight: Float64
@@ -38,6 +42,14 @@ class Linear(NamedTuple):
     gradient: float
     iterations: int
     converged: bool
+    at_bound: bool
+
+
+class _Report(NamedTuple):
+    gradient: float
+    iterations: int
+    converged: bool
+    at_bound: bool
 
 
 class Ridge(NamedTuple):
@@ -60,11 +72,11 @@ def diagonal(x: Float64, y: Ints, ridge: Ridge = NO_RIDGE, tolerance: float = 1e
     (True, True)
     """
     k = x.shape[1]
-    theta = np.concatenate([np.full(k, 1 / solve(x, y, quiet=True).temperature), np.zeros(k)])
+    theta = np.concatenate([np.full(k, 1 / solve(x, y).temperature), np.zeros(k)])
     strength = np.concatenate([np.broadcast_to(ridge.weight, k), np.full(k, ridge.bias)])
     centre = np.concatenate([np.broadcast_to(ridge.centre, k), np.zeros(k)])
-    theta, size, steps = _newton(_Diagonal(x, y, strength, centre), theta, tolerance)
-    return Linear(theta[:k], theta[k:], size, steps, size <= tolerance)
+    theta, report = _newton(_Diagonal(x, y, strength, centre), theta, tolerance)
+    return Linear(theta[:k], theta[k:], *report)
 
 
 def full(x: Float64, y: Ints, ridge: Ridge = NO_RIDGE, tolerance: float = 2e-5) -> Linear:
@@ -76,12 +88,12 @@ def full(x: Float64, y: Ints, ridge: Ridge = NO_RIDGE, tolerance: float = 2e-5) 
     (True, (2, 2))
     """
     k = x.shape[1]
-    theta = np.hstack([np.eye(k) / solve(x, y, quiet=True).temperature, np.zeros((k, 1))]).ravel()
+    theta = np.hstack([np.eye(k) / solve(x, y).temperature, np.zeros((k, 1))]).ravel()
     strength = np.hstack([np.broadcast_to(ridge.weight, (k, k)), np.full((k, 1), ridge.bias)]).ravel()
     centre = np.hstack([np.broadcast_to(ridge.centre, (k, k)), np.zeros((k, 1))]).ravel()
-    theta, size, steps = _newton(_Full(x, y, strength, centre), theta, tolerance)
+    theta, report = _newton(_Full(x, y, strength, centre), theta, tolerance)
     table = theta.reshape(k, k + 1)
-    return Linear(table[:, :k].copy(), table[:, k].copy(), size, steps, size <= tolerance)
+    return Linear(table[:, :k].copy(), table[:, k].copy(), *report)
 
 
 def shifted(x: Float64, y: Ints, ridge: float = 1e-9, tolerance: float = 1e-6) -> Linear:
@@ -95,10 +107,10 @@ def shifted(x: Float64, y: Ints, ridge: float = 1e-9, tolerance: float = 1e-6) -
     [0.75, 0.25]
     """
     k = x.shape[1]
-    theta = np.append(1 / solve(x, y, quiet=True).temperature, np.zeros(k))
+    theta = np.append(1 / solve(x, y).temperature, np.zeros(k))
     strength = np.append(0.0, np.full(k, ridge))
-    theta, size, steps = _newton(_Shifted(x, y, strength, np.zeros(k + 1)), theta, tolerance)
-    return Linear(theta[:1], theta[1:], size, steps, size <= tolerance)
+    theta, report = _newton(_Shifted(x, y, strength, np.zeros(k + 1)), theta, tolerance)
+    return Linear(theta[:1], theta[1:], *report)
 
 
 class _Problem:
@@ -148,6 +160,8 @@ class _Diagonal(_Problem):
 
     def step(self, gradient: Float64, wanted: float) -> Float64:
         n, k = self.x.shape
+        if k > _DIRECT_CLASSES:
+            return _conjugate_gradients(self._curve, self._preconditioner(), gradient, wanted)
         hessian = np.zeros((2 * k, 2 * k))
         second, first, zeroth = np.zeros(k), np.zeros(k), np.zeros(k)
         for rows in _blocks(self.x):
@@ -166,6 +180,39 @@ class _Diagonal(_Problem):
         hessian /= n
         hessian[np.diag_indices(2 * k)] += 2 * self.strength + 1e-12
         return np.asarray(np.linalg.lstsq(hessian, gradient, rcond=1e-13)[0])
+
+    def _curve(self, v: Float64) -> Float64:
+        """Hessian times v: mean of (diag p - p p') (x v_w + v_b), times x and times 1, plus the ridge's 2 R v."""
+        n, k = self.x.shape
+        out = np.zeros_like(v)
+        for rows in _blocks(self.x):
+            x, p = self.x[rows], self.p[rows]
+            u = x * v[:k]
+            u += v[k:]
+            u -= np.einsum("nk,nk->n", u, p)[:, None]
+            u *= p
+            out[:k] += np.einsum("nk,nk->k", u, x)
+            out[k:] += u.sum(axis=0)
+        return np.asarray(out / n + (2 * self.strength + 1e-12) * v)
+
+    def _preconditioner(self) -> Callable[[Float64], Float64]:
+        """The inverse of each class's own 2 x 2 block, p (1 - p) (x, 1) (x, 1)' and the ridge."""
+        n, k = self.x.shape
+        second, first, zeroth = np.zeros(k), np.zeros(k), np.zeros(k)
+        for rows in _blocks(self.x):
+            spread, x = self.p[rows] * (1 - self.p[rows]), self.x[rows]
+            second += np.einsum("nk,nk,nk->k", spread, x, x)
+            first += np.einsum("nk,nk->k", spread, x)
+            zeroth += spread.sum(axis=0)
+        a, b, c = second / n + 2 * self.strength[:k], first / n, zeroth / n + 2 * self.strength[k:]
+        a, c = a + 1e-10, c + 1e-10
+        determinant = a * c - b * b
+
+        def precondition(g: Float64) -> Float64:
+            w, o = g[:k], g[k:]
+            return np.concatenate([(c * w - b * o) / determinant, (a * o - b * w) / determinant])
+
+        return precondition
 
 
 class _Shifted(_Problem):
@@ -255,8 +302,8 @@ def _conjugate_gradients(
     return s
 
 
-def _newton(problem: _Problem, theta: Float64, tolerance: float) -> tuple[Float64, float, int]:
-    """Damped Newton from `theta`; the last iterate, its largest gradient component, and the steps taken."""
+def _newton(problem: _Problem, theta: Float64, tolerance: float) -> tuple[Float64, _Report]:
+    """Damped Newton from `theta`: the last iterate, and what `Linear` says of it from `gradient` on."""
     loss, gradient = problem.evaluate(theta)
     step = 0
     while step < _STEPS and (size := float(np.abs(gradient).max())) > tolerance:
@@ -272,7 +319,9 @@ def _newton(problem: _Problem, theta: Float64, tolerance: float) -> tuple[Float6
         else:
             break
         theta, loss, gradient = trial, new_loss, new_gradient
-    return theta, float(np.abs(gradient).max()), step
+    size = float(np.abs(gradient).max())
+    at_bound = loss < _SEPARABLE
+    return theta, _Report(size, step, size <= tolerance and not at_bound, at_bound)
 
 
 def _blocks(x: Array) -> Iterator[slice]:

@@ -50,7 +50,7 @@ class Svs(Calibrator):
         n, k = x.shape
         start = _start(x, y)
         strength = self.ridge * k / n
-        return start | diagonal(_smoothed_logs(x, start), y, Ridge(strength, strength, 1.0))._asdict()
+        return diagonal(_smoothed_logs(x, start), y, Ridge(strength, strength, 1.0))._asdict() | start
 
     def _probs(self, x: Float64, state: State, *, features: Float64 | None) -> Float64:
         return softmax(_smoothed_logs(x, state) * state["weight"] + state["bias"])
@@ -78,14 +78,15 @@ class Sms(Calibrator):
         strength = np.full((k, k), self.ridge * k * (k - 1) / n)
         strength[np.diag_indices(k)] = self.ridge * k / n
         fitted = full(_smoothed_logs(x, start), y, Ridge(strength, self.ridge * k / n, np.eye(k)))
-        return start | fitted._asdict()
+        return fitted._asdict() | start
 
     def _probs(self, x: Float64, state: State, *, features: Float64 | None) -> Float64:
         return softmax(_smoothed_logs(x, state) @ state["weight"].T + state["bias"])
 
 
 def _start(x: Float64, y: Ints) -> State:
-    return {"temperature": solve(x, y, quiet=True).temperature, "smoothing": 1 / (len(x) + 1)}
+    found = solve(x, y)
+    return {"temperature": found.temperature, "smoothing": 1 / (len(x) + 1), "at_bound": found.at_bound}
 
 
 def _smoothed_logs(x: Float64, state: State) -> Float64:

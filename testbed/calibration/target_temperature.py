@@ -7,7 +7,7 @@
 TransCal weights source examples by the odds of a logistic regression that tells target features from source features;
 the weighted error is corrected by the weights' own mean (its expectation is 1) and by the confidence. The mean
 confidence of softmax(z / T) falls in T, so bisection in log T finds the temperature; where the estimate lies outside
-(1/k, 1) T stops at a bound and the state says `converged` False.
+(1/k, 1) T stops at a bound and the state says `at_bound`.
 """
 
 from __future__ import annotations
@@ -49,10 +49,12 @@ class EstimatedTemperature(Calibrator):
 
     def _fit(self, x: Float64, y: Ints, *, features: Float64 | None, unlabelled: Outputs | None) -> State:
         assert unlabelled is not None
-        source = solve(x, y, quiet=True).temperature
+        found = solve(x, y)
+        source = found.temperature
         estimate = average_thresholded_confidence if self.estimator == "atc" else difference_of_confidences
         accuracy = estimate(softmax(x / source), y, softmax(unlabelled.logits / source))
-        return matched(np.asarray(unlabelled.logits, np.float64), accuracy) | {"source_temperature": source}
+        state = matched(np.asarray(unlabelled.logits, np.float64), accuracy)
+        return state | {"source_temperature": source, "at_bound": state["at_bound"] or found.at_bound}
 
     def _probs(self, x: Float64, state: State, *, features: Float64 | None) -> Float64:
         return softmax(x / state["temperature"])
@@ -81,13 +83,15 @@ class TransCal(Calibrator):
         assert features is not None
         assert unlabelled is not None
         weights = density_ratio(features, np.asarray(unlabelled.features, np.float64))
-        p = softmax(x / solve(x, y, quiet=True).temperature)
+        found = solve(x, y)
+        p = softmax(x / found.temperature)
         error = weights * (p.argmax(axis=1) != y)
         error = _controlled(error, weights, 1.0)
         confidence = p.max(axis=1)
         error = _controlled(error, confidence, float(confidence.mean()))
         accuracy = float(np.clip(1 - error.mean(), 0.0, 1.0))
-        return matched(np.asarray(unlabelled.logits, np.float64), accuracy)
+        state = matched(np.asarray(unlabelled.logits, np.float64), accuracy)
+        return state | {"at_bound": state["at_bound"] or found.at_bound}
 
     def _probs(self, x: Float64, state: State, *, features: Float64 | None) -> Float64:
         return softmax(x / state["temperature"])
@@ -106,9 +110,15 @@ def matched(logits: Float64, accuracy: float) -> State:
             low = middle
         else:
             high = middle
-    temperature = float(np.exp((low + high) / 2))
+    log_t = (low + high) / 2
+    temperature = float(np.exp(log_t))
     gap = abs(float(softmax(logits / temperature).max(axis=1).mean()) - accuracy)
-    return {"temperature": temperature, "accuracy": accuracy, "gradient": gap, "converged": bool(gap < 1e-6)}
+    at_bound = bool(abs(log_t) > np.log(LARGEST) - 1e-9)
+    converged = bool(gap < 1e-6) and not at_bound
+    return {"temperature": temperature, "accuracy": accuracy, "gradient": gap} | {
+        "converged": converged,
+        "at_bound": at_bound,
+    }
 
 
 def density_ratio(source: Float64, target: Float64, ridge: float = 1e-3) -> Float64:

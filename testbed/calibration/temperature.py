@@ -10,19 +10,18 @@ so f' grows in u = log b, and a Newton step on u inside a shrinking bracket find
 no learning rate, no starting point to choose. The state reports |d NLL / d log T| where it stopped.
 
 Where the optimum is at infinity (every calibration example right: T -> 0; accuracy below chance: T -> infinity) T
-stops at the bound 1e-3 or 1e3, the state says `at_bound` and a warning is given.
+stops at the bound 1e-3 or 1e3, or where the NLL is as good as 0, and the state says `at_bound`.
 """
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
 
 from testbed.calibration.base import Calibrator, State
-from testbed.calibration.inputs import CalibrationWarning, check_rows, softmax
+from testbed.calibration.inputs import check_rows, softmax
 from testbed.types import Array, Float64, Ints, Outputs, Paper
 
 LARGEST: Final = 1e3
@@ -67,10 +66,10 @@ class Solution(NamedTuple):
     at_bound: bool
 
 
-def solve(logits: Array, labels: Ints, weights: Float64 | None = None, quiet: bool = False) -> Solution:
+def solve(logits: Array, labels: Ints, weights: Float64 | None = None) -> Solution:
     """The temperature that minimises the (weighted) mean NLL of softmax(logits / T), T in [1e-3, 1e3].
 
-    `weights` float `[n]` >= 0, for importance-weighted fits. Warns where T stops at a bound, unless `quiet`.
+    `weights` float `[n]` >= 0, for importance-weighted fits. Where T stops at a bound, `at_bound` says so.
 
     >>> solve(np.log(np.array([[0.9, 0.1]] * 4)), np.array([0, 0, 0, 1])).temperature.__round__(6)
     2.0
@@ -91,14 +90,7 @@ def solve(logits: Array, labels: Ints, weights: Float64 | None = None, quiet: bo
         proposal = u - slope / (np.exp(u) * variance) if variance > 0 else -np.inf * slope
         u = float(proposal) if low < proposal < high else _inside(u, proposal, low, high)
     gradient = abs(slope) * float(np.exp(u))
-    at_bound = bool(abs(u) > np.log(LARGEST) - 1e-9)
-    if at_bound and not quiet:
-        warnings.warn(
-            f"temperature: the NLL has no minimum for T in [{1 / LARGEST}, {LARGEST}]; T stopped at {np.exp(-u):.4g} "
-            "(every calibration example right, or worse than chance)",
-            CalibrationWarning,
-            stacklevel=5,
-        )
+    at_bound = bool(abs(u) > np.log(LARGEST) - 1e-9 or truth == 0)  # truth 0: all right, so the best T is 0
     return Solution(float(np.exp(-u)), gradient, step, bool(gradient < 1e-6) and not at_bound, at_bound)
 
 

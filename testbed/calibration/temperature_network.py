@@ -111,7 +111,8 @@ def train(x: Float64, y: Ints, u: Float64, loss: Loss, ridge: float, seed: int) 
     rng = np.random.default_rng(seed)
     first = rng.normal(size=(_HIDDEN, v.shape[1] + 1)) / np.sqrt(v.shape[1] + 1)
     second = rng.normal(size=(_HIDDEN, _HIDDEN + 1)) / np.sqrt(_HIDDEN + 1)
-    constant = float(np.log(solve(x, y, quiet=True).temperature))
+    alone = solve(x, y)
+    constant = float(np.log(alone.temperature))
     start = np.concatenate([first.ravel(), second.ravel(), np.zeros(_HIDDEN), [constant]])
     shrunk = np.append(np.full(len(start) - 1, ridge / len(y)), 0.0)
 
@@ -131,6 +132,7 @@ def train(x: Float64, y: Ints, u: Float64, loss: Loss, ridge: float, seed: int) 
         "gradient": size,
         "iterations": int(found.nit),
         "converged": size < _TOLERANCE,
+        "at_bound": alone.at_bound,
     }
 
 

@@ -2,6 +2,9 @@
 
 Score: -log sum_c pi_c N(z; mu_c, S_c + reg I). A generative baseline without a paper of its own; the reference is the
 generative classifier view of Lee et al. (NeurIPS 2018), there with a tied covariance.
+
+Where `reg` is lost to rounding beside the variance of the features, the directions without variance are left out of
+that class with a warning, as `testbed.detection.gaussian` says; its density is one over the directions that are left.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from testbed.types import Float64, Outputs, Paper
 
 #: The covariances of all classes may take this much memory.
 MOST_BYTES: Final = 4 * 2**30
+_ROUNDING: Final = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
@@ -44,20 +48,24 @@ class GMM(Detector):
         require(self.reg > 0, "gmm.reg", "a positive number", self.reg)
 
     def learn(self, outputs: Outputs) -> dict[str, Any]:
-        """Per class: mean `[c d]`, whitening `[c d d]`, and log(pi_c) - (log det + d log 2 pi) / 2 `[c]`."""
+        """Per class: mean `[c d]`, whitening `[c d d]` (columns of 0 for directions left out), log weight `[c]`.
+
+        The log weight is log(pi_c) - (log det + r log 2 pi) / 2 over the r directions that are left.
+        """
         z = float64(np.asarray(outputs.features))
         means, index = means_of_present(outputs, "gmm")
         d = z.shape[1]
         if len(means) * d * d * 8 > MOST_BYTES:
             size = len(means) * d * d * 8 / 2**30
             raise DataError(f"gmm: {len(means)} covariances of {d} x {d} take {size:.0f} GiB; use rmds or mahalanobis")
-        whitenings, constants = np.empty((len(means), d, d)), np.empty(len(means))
+        whitenings, constants = np.zeros((len(means), d, d)), np.empty(len(means))
         for c in range(len(means)):
             rows = z[index == c]
             spread = within_covariance(rows, means, np.full(len(rows), c)) + self.reg * np.eye(d)
-            found = whiten(spread, 0.0, "gmm")
-            whitenings[c] = found.matrix
-            constants[c] = math.log(len(rows) / len(z)) - 0.5 * (found.log_det + d * math.log(2 * math.pi))
+            found = whiten(spread, d * _ROUNDING, "gmm")
+            left = found.matrix.shape[1]
+            whitenings[c, :, :left] = found.matrix
+            constants[c] = math.log(len(rows) / len(z)) - 0.5 * (found.log_det + left * math.log(2 * math.pi))
         return {"means": means, "whitenings": whitenings, "constants": constants}
 
     def evaluate(self, state: State, outputs: Outputs) -> Float64:

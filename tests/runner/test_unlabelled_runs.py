@@ -47,3 +47,15 @@ def test_all_of_them_run_from_a_grid(runs, tiny, look):
     assert [row["error"] for row in rows if row["error"]] == []
     assert {row["status"] for row in rows} == {"ok"}
     assert {row["calibrator"] for row in rows} == {"none", *names}
+
+
+def test_what_a_fit_says_of_itself_is_in_its_rows(runs, tiny, look):
+    tiny["data"][0]["calibration"] = 150
+    tiny["models"][0]["train"]["epochs"] = 20
+    tiny |= {"calibrators": ["none", "temperature", "matrix"], "conditions": ["clean"], "metrics": ["nll"]}
+
+    rows = {row["calibrator"]: row for row in look.rows(runs(tiny))}
+
+    assert "fit:worse_than_uncalibrated" in rows["matrix"]["flags"] and "fit:at_bound" in rows["matrix"]["flags"]
+    assert rows["matrix"]["value"] > rows["none"]["value"]
+    assert "fit:" not in rows["none"]["flags"] + rows["temperature"]["flags"]

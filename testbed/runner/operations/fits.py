@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from testbed.calibration.base import Calibrator
+from testbed.calibration.held_out import NOT_CHECKED, WORSE, cross_validated
 from testbed.errors import DataError
 from testbed.runner.operations import access
 from testbed.store import Store, Writer
@@ -17,7 +19,8 @@ from testbed.types import Array, Float64, Job, Outputs
 def calibrate(job: Job, store: Store, writer: Writer) -> None:
     """Fit a calibrator on the outputs of the calibration split, and on unlabelled ones of a target set if it asks."""
     recipe = job.recipe["calibrator"]
-    calibrator = access.code("calibrator", recipe, store).build(**recipe["params"])
+    plugin = access.code("calibrator", recipe, store)
+    calibrator = plugin.build(**recipe["params"])
     needs = tuple(getattr(calibrator, "needs", ()))
     data = access.outputs(store, access.one(job, "outputs"), features="features" in needs)
     given: dict[str, Any] = {"features": data.features} if "features" in needs else {}
@@ -25,7 +28,18 @@ def calibrate(job: Job, store: Store, writer: Writer) -> None:
         given["unlabelled"] = access.unlabelled(store, access.one(job, "target"), features="features" in needs)
     fitted = calibrator.fit(data.logits, data.labels, **given)
     access.write_state(writer, fitted.state())
-    writer.meta["n"] = len(data)
+    flags = list(fitted.flags()) if isinstance(fitted, Calibrator) else []
+    checked, found = held_out(lambda: plugin.build(**recipe["params"]), data, given)
+    writer.meta.update(n=len(data), flags=flags + checked, held_out=found)
+
+
+def held_out(make: Callable[[], Any], data: Outputs, given: Mapping[str, Any]) -> tuple[list[str], Mapping[str, Any]]:
+    """Flags and figures of the cross-validated fit. Where a fold cannot be fitted, the fit on all examples stands."""
+    try:
+        found = cross_validated(make, data.logits, np.asarray(data.labels), **given)
+    except Exception as error:  # whatever a user's method raises on four fifths of the data
+        return [NOT_CHECKED], {"error": f"{type(error).__name__}: {error}"}
+    return [WORSE] if found.worse else [], found._asdict()
 
 
 def bank(job: Job, store: Store, writer: Writer) -> None:
@@ -101,6 +115,12 @@ def fitted(
     if job.inputs.get(role):
         calibrator = calibrator.restore(access.read_state(store, access.one(job, role)))
     return calibrator, recipe
+
+
+def fit_flags(job: Job, store: Store) -> str:
+    """What rows under a job's calibrator say of its fit, joined by ";"; empty where nothing was fitted."""
+    fits = job.inputs.get("calibrator") or ()
+    return ";".join(flag for digest in fits for flag in store.require(digest).meta.get("flags", ()))
 
 
 def probabilities(calibrator: Any, data: Outputs) -> Float64:

@@ -12,7 +12,7 @@ from testbed.metrics.estimate import Estimate
 from testbed.metrics.ood import AUROC
 from testbed.metrics.pooled import mean_estimate, pooled_auroc
 from testbed.runner.operations import access
-from testbed.runner.operations.fits import fitted, probabilities
+from testbed.runner.operations.fits import fit_flags, fitted, probabilities
 from testbed.runner.operations.scores import draws, estimate_rows, score_flags, write_rows
 from testbed.store import Store, Writer
 from testbed.types import Array, Float64, Job
@@ -46,7 +46,7 @@ def score_failures(job: Job, store: Store, writer: Writer) -> None:
     outside = np.concatenate([scores_of(store, digest)[0] for digest in job.inputs["ood"]])
     right = np.concatenate([correct(job, store, digest) for digest in job.inputs["outputs"]])
     shared = draws(job.recipe["seed"], len(inside), job.recipe["intervals"]["replicates"])
-    flags = ";".join(score_flags(job, store))
+    flags = ";".join(filter(None, (*score_flags(job, store), fit_flags(job, store))))
     rows = []
     for position, metric in built(job, store):
         rows += estimate_rows(position, metric(inside, outside, right, draws=shared), flags)

@@ -15,7 +15,7 @@ from testbed.metrics.estimate import Estimate
 from testbed.metrics.slices import by_slice, slices, worst
 from testbed.plugins import Plugin
 from testbed.runner.operations import access
-from testbed.runner.operations.fits import fitted, probabilities
+from testbed.runner.operations.fits import fit_flags, fitted, probabilities
 from testbed.store import Store, Writer
 from testbed.types import Array, Job
 
@@ -41,6 +41,7 @@ def score(job: Job, store: Store, writer: Writer) -> None:
     probs = probabilities(calibrator, data)
     labels = np.asarray(data.labels)
     shared = draws(job.recipe["seed"], len(labels), job.recipe["intervals"]["replicates"])
+    flags = fit_flags(job, store)
     rows = []
     for position, recipe in enumerate(job.recipe["metrics"]):
         plugin = access.code("metric", recipe, store)
@@ -49,7 +50,7 @@ def score(job: Job, store: Store, writer: Writer) -> None:
             given: tuple[Array, Array] = (probs.max(axis=1), probs.argmax(axis=1) == labels)
         else:
             given = (probs, labels)
-        rows += estimate_rows(position, metric(*given, draws=shared))
+        rows += estimate_rows(position, metric(*given, draws=shared), flags)
         if asked := job.recipe.get("slices"):
             rows += slice_rows(position, plugin, metric, given, parts(labels, data.groups, asked), shared)
     write_rows(writer, rows)
