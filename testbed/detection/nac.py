@@ -4,6 +4,10 @@ The state of neuron j of a layer is s_j = sigmoid(alpha z_j dKL/dz_j), with KL(u
 products are averaged over space first. Fit: a histogram of each neuron's state on the training split, `bins` equal bins
 of [0, 1]. A state is covered by min(count of its bin / enough, 1). Score: minus the mean coverage over the neurons of a
 layer, summed over layers.
+
+The bins are even, as in the authors' code (github.com/BierOne/ood_coverage, nac/coverage.py: thresholds at equal steps
+of [0, 1]); there M thresholds make M - 1 bins and a state of exactly 1 lies in none, here `bins` bins are closed at 1.
+pytorch-ood 0.4.0 bins geometrically, fine towards 0 and 1, which is not in the paper: its scores differ.
 """
 
 from __future__ import annotations
