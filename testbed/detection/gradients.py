@@ -10,7 +10,7 @@ here have g_c = k p_c - 1, which vanishes for a uniform prediction.
 
 Both norms are larger for confident examples, so the scores are their negatives.
 
-grad_uncertainty is the paper's loss (its eq. 3: binary cross-entropy against all ones) on the last layer. pytorch-ood
+grad_uncertainty is the loss of the paper (binary cross-entropy against all ones) on the last layer. pytorch-ood
 0.4.0 differentiates torch's binary cross-entropy, whose backward pass bounds 1 / p at 1e12: its norm is smaller where a
 class has p < 1e-12. It also takes all parameters unless told otherwise, and the paper trains a classifier on the norms.
 """
