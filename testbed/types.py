@@ -215,16 +215,19 @@ RESULTS: Mapping[str, str] = {
     "seed": "int64", "status": "string", "error": "string", "flags": "string", "digest": "string",
 }  # fmt: skip
 
-#: regressions.parquet: what a calibrator changed against another (`compare`), one metric and part of a set a row.
+#: regressions.parquet: what a calibrator changed against another (`compare`), one row per metric and part of a set.
+#: verdict: better, worse, unclear (no difference found) or "too few to tell"; p_least: the least p that can come;
+#: visible: the smallest change that a whole set shows, where none was found; differing: examples that differ.
 #: lost, gained, moved: changed predictions (right to wrong, wrong to right, wrong to wrong), on the first row of a set.
-REGRESSIONS_VERSION = 1
+REGRESSIONS_VERSION = 2
 REGRESSIONS: Mapping[str, str] = {
     "dataset": "string", "model": "string", "variant": "string", "train_seed": "int64", "seed": "int64",
     "condition": "string", "kind": "string", "severity": "float64", "norm": "string", "eps": "float64",
     "victim": "string", "params": "string",
     "before_calibrator": "string", "calibrator": "string", "fit": "string", "part": "string", "metric": "string",
     "n": "int64", "before": "float64", "after": "float64", "change": "float64", "low": "float64", "high": "float64",
-    "p": "float64", "p_holm": "float64", "verdict": "string", "silent": "bool", "lost": "int64", "gained": "int64",
+    "p": "float64", "p_least": "float64", "p_holm": "float64", "test": "string", "differing": "int64",
+    "visible": "float64", "verdict": "string", "silent": "bool", "lost": "int64", "gained": "int64",
     "moved": "int64", "convention": "string", "digest": "string",
 }  # fmt: skip
 

@@ -56,10 +56,15 @@ def payload(run: Run, live: bool = False) -> dict[str, Any]:
 def regressions(run: Run) -> dict[str, Any]:
     """What calibrators changed, as the page shows it: whole sets, and of their parts what changed significantly."""
     found = run.select(
-        "SELECT * FROM regressions WHERE part = 'all' OR verdict != 'unclear' ORDER BY silent DESC, p_holm"
+        "SELECT * FROM regressions WHERE part = 'all' OR verdict IN ('better', 'worse') ORDER BY silent DESC, p_holm"
     )
     shown = [{**row, "label": condition_label(row)} for row in found[:MOST_REGRESSIONS]]
-    return {"rows": columns(shown, (*REGRESSIONS, "label")), "left_out": len(found) - len(shown)}
+    families = run.select(
+        "SELECT part = 'all' AS whole, count(*) AS size, count(*) FILTER (verdict = 'too few to tell') AS few "
+        "FROM regressions GROUP BY 1 ORDER BY 1 DESC"
+    )
+    left = len(found) - len(shown)
+    return {"rows": columns(shown, (*REGRESSIONS, "label")), "left_out": left, "families": families}
 
 
 def labels(row: Mapping[str, Any]) -> dict[str, Any]:

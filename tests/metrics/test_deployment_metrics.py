@@ -52,6 +52,28 @@ def test_alarm_quality_by_hand() -> None:
     assert alarm_quality(p, change=0).false_alarm_rate == 0.0
 
 
+@pytest.mark.parametrize("sizes", [(500, 50), (500, 200)])
+@pytest.mark.parametrize("rare", ["halving", "five rare", "zipf"])
+def test_label_drift_keeps_its_level_with_rare_classes(sizes: tuple[int, int], rare: str) -> None:
+    """400 pairs of windows without drift: at most 6 % alarms at 5 %, up to three standard errors; it was 12 %."""
+    share = {"halving": 0.5 ** np.arange(10), "five rare": np.repeat([0.198, 0.002], 5), "zipf": 1 / np.arange(1, 101)}
+    p = share[rare] / share[rare].sum()
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(400):
+        a, b = (np.eye(len(p))[rng.choice(len(p), n, p=p)] for n in sizes)
+        found.append(metrics.label_drift(a, b).p_value < 0.05)
+
+    assert np.mean(found) < 0.06 + 3 * np.sqrt(0.06 * 0.94 / 400)
+
+
+def test_rare_classes_are_taken_together_and_a_new_one_is_still_seen() -> None:
+    reference = np.eye(10)[[0] * 480 + [1] * 10 + list(range(2, 10)) + [1, 1]]
+    window = np.eye(10)[[0] * 70 + [9] * 30]
+
+    assert metrics.label_drift(reference, window).p_value < 1e-9
+
+
 def test_drift_refuses_what_cannot_be_compared() -> None:
     with pytest.raises(DataError, match="reference"):
         metrics.ks_drift(outputs(10, 0), outputs(10, 0)[:, :2])
@@ -78,6 +100,22 @@ def test_rolling_is_the_metric_of_the_last_window(batch: int) -> None:
     assert rolling.coverage().n == 200
     assert rolling.ece().value == pytest.approx(np.abs(gap).sum() / 200)
     assert rolling._ring.shape == (200, 5)
+
+
+def test_rolling_counts_an_example_once() -> None:
+    """Fifty examples four times each: the intervals are those of fifty."""
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.3, 1, 50)
+    right = (rng.random(50) < confidence).astype(int)
+    often, once = Rolling(200, replicates=200), Rolling(200, replicates=200)
+    once.add(confidence, right, right, -np.log(confidence), right, np.arange(50))
+    for _ in range(4):
+        often.add(confidence, right, right, -np.log(confidence), right, np.arange(50))
+
+    for measure in ("accuracy", "coverage", "ece", "nll", "set_size"):
+        a, b = getattr(often, measure)(), getattr(once, measure)()
+        assert (a.n, b.n) == (50, 50)
+        assert (a.value, a.low, a.high) == pytest.approx((b.value, b.low, b.high))
 
 
 def test_rolling_without_examples_says_so() -> None:
