@@ -184,6 +184,7 @@ def _terminal(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) ->
     from rich.text import Text
 
     from testbed.cli.console import console
+    from testbed.report.terminal import put
 
     if not rows:
         print(f"{title}: none\n")
@@ -196,7 +197,7 @@ def _terminal(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) ->
     for row in rows:
         style = {"worse": "red", "better": "green"}.get(row[-1], "")
         table.add_row(*(Text(text, style=style) for text in row))
-    console().print(table)
+    put(console(), table)
     print()
 
 

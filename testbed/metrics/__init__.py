@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from testbed.metrics.scores import nll as nll
     from testbed.metrics.scores import rbs as rbs
     from testbed.metrics.scores import wilson as wilson
+    from testbed.metrics.selection import may_be_best as may_be_best
     from testbed.metrics.selection import pareto as pareto
     from testbed.metrics.selection import probability_best as probability_best
     from testbed.metrics.selective import coverage_at_risk as coverage_at_risk
@@ -100,7 +101,7 @@ _HOMES = {
     "paired_tests": ("mcnemar", "sign_flips"),
     "power": ("mcnemar_power",),
     "drift": ("alarm_quality", "ks_drift", "label_drift", "mmd_drift"),
-    "selection": ("pareto", "probability_best"),
+    "selection": ("may_be_best", "pareto", "probability_best"),
     "slices": ("by_slice",),
     "scores": ("accuracy", "nll", "brier", "rbs", "wilson"),
     "ood": ("auroc", "fpr_at_tpr", "aupr"),

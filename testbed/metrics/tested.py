@@ -106,7 +106,7 @@ class TcalP(_PValue):
 class Spiegelhalter:
     """Spiegelhalter's z of the top label: standard normal for a calibrated model, positive for over-confidence.
 
-    Infinite where every confidence is 1 and one is wrong, undefined where all are right (see `cumulative.spiegelhalter`).
+    Infinite where every confidence is 1 and one is wrong, undefined where all are right.
 
     >>> p = np.array([[0.2, 0.8]] * 100)
     >>> Spiegelhalter()(p, [1] * 60 + [0] * 40, draws=Draws(0, 100, 1)).value.__round__(6)

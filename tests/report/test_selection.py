@@ -14,7 +14,7 @@ from testbed.metrics.bootstrap import Draws
 from testbed.report.candidates import _auroc, pools
 from testbed.report.load import read_run
 from testbed.report.page import page
-from testbed.report.selection import ON_PAGE, page_tables, parse_weights, selections, table_rows
+from testbed.report.selection import ON_PAGE, notes, page_tables, parse_weights, selections, table_rows, verdict
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +97,29 @@ def test_who_was_not_measured_cannot_win(table):
     assert sum("standard" in reason and "pgd linf 0.3" in reason for reason in table.pool.left_out) == 3
 
 
-def test_probabilities_sum_to_one_and_follow_the_weights(table):
+def test_probabilities_sum_to_one_over_those_that_differ_and_follow_the_weights(table):
     for weights in ({}, {"accuracy": 1.0}, {"auroc": 2.0, "ece": 1.0}):
-        assert table.best(weights).sum() == pytest.approx(1.0)
-    best = int(np.argmax(table.best({"ece": 1.0})))
+        found = table.chosen(weights)
+        first = found.equals == np.arange(len(found.equals))
+        assert found.probability[first].sum() == pytest.approx(1.0)
+    best = table.chosen({"ece": 1.0}).best[0]
     assert table.values[best, table.criteria.index("ece")] == table.values[:, table.criteria.index("ece")].min()
+
+
+def test_combinations_equal_in_all_that_counts_are_one(table):
+    """By accuracy alone neither a detector nor temperature scaling makes another combination."""
+    found = table.chosen({"accuracy": 1.0})
+    column = table.values[:, table.criteria.index("accuracy")]
+    assert len(set(found.equals.tolist())) == len(set(column.tolist())) < len(table.candidates)
+    assert len(found.best) <= len(set(column.tolist()))
+    assert "combinations)" in " ".join(n for n in notes(table, {"accuracy": 1.0}) if n.startswith("=:"))
+
+
+def test_no_winner_is_named_where_two_may_be_best(table):
+    for weights in ({}, {"accuracy": 1.0}, {"ece": 1.0}):
+        said, best = verdict(table, weights), table.chosen(weights).best
+        assert said.startswith("best: " if len(best) == 1 else f"no winner: {len(best)} of ")
+        assert len(best) == 1 or not any(c.model in said for c in table.candidates)
 
 
 def test_a_combination_beaten_in_everything_is_not_on_the_front(table):
@@ -151,13 +169,20 @@ def test_weights_are_read_and_mistakes_named():
 
 def test_the_text_table_is_sorted_and_says_its_conventions(table, folder, capsys):
     head, rows = table_rows(table, {})
-    best = [float(row[-1]) for row in rows]
-    assert head[-2:] == ["utility", "P(best)"] and best == sorted(best, reverse=True)
+    order = [(row[0] == "", -float(row[-2])) for row in rows]
+    assert head[0] == "may be best" and head[-2:] == ["utility", "P(best)"] and order == sorted(order)
     code = guarded(lambda: app(args=["report", str(folder), "--weights", "accuracy=2,ece=1"], prog_name="testbed"))
     printed = capsys.readouterr().out
     assert code == 0
-    for words in ("P(best)", "weights: accuracy 2", "left out: standard", "mean over 3 shifts"):
-        assert words in printed
+    for words in (
+        "may be best",
+        "may be the best one (95 %)",
+        "P(best)",
+        "weights: accuracy 2",
+        "left out: standard",
+        "mean over 3 shifts",
+    ):
+        assert one in printed
     code = guarded(
         lambda: app(args=["report", str(folder), "--weights", "equal", "--table", "markdown"], prog_name="testbed")
     )
