@@ -22,7 +22,7 @@ from testbed.report.load import Run, condition_label
 from testbed.report.reliability import reliability
 from testbed.report.scores import score_charts
 from testbed.report.selection import page_tables
-from testbed.report.table import ood_label
+from testbed.report.table import ood_label, too_small
 from testbed.types import REGRESSIONS, RESULTS
 
 #: Pairs of images a (model, condition), and in the whole page: a page must stay small enough to mail.
@@ -37,7 +37,7 @@ def payload(run: Run, live: bool = False) -> dict[str, Any]:
     return {
         "name": run.name,
         "live": live,
-        "rows": columns([{**row, **labels(row)} for row in run.rows], (*RESULTS, "label", "over", "family")),
+        "rows": columns([{**row, **labels(row)} for row in run.rows], (*RESULTS, "label", "over", "family", "small")),
         "reliability": reliability(run),
         "selection": page_tables(run),
         "scores": {"charts": charts, "left_out": left_out},
@@ -70,7 +70,12 @@ def regressions(run: Run) -> dict[str, Any]:
 def labels(row: Mapping[str, Any]) -> dict[str, Any]:
     """What stands for a row's condition and OOD set wherever the page names them, and the curve it is a point of."""
     over = ood_label(row) if row.get("ood_set") is not None else None
-    return {"label": condition_label(row), "over": over, "family": family(row)}
+    return {
+        "label": condition_label(row),
+        "over": over,
+        "family": family(row),
+        "small": "yes" if too_small(row) else "",
+    }
 
 
 def family(row: Mapping[str, Any]) -> str:

@@ -52,7 +52,7 @@ def put(console: Console, table: RichTable) -> None:
         console.print(table)
         return
     needed = Measurement.get(console, console.options.update(width=100_000), table).maximum
-    console.print(table, width=max(console.width, needed), crop=False, no_wrap=True, overflow="ignore")
+    Console(file=console.file, width=max(console.width, needed), highlight=False).print(table)
 
 
 def shortened(rows: Sequence[Row]) -> list[Row]:

@@ -17,6 +17,7 @@ import numpy as np
 from testbed.errors import CorruptArtifact
 from testbed.grid.plan import Cell, Plan, Preview
 from testbed.perturb.checks import EFFORT
+from testbed.provenance import cpu_class
 from testbed.runner.operations.access import lottery
 from testbed.store import Manifest, Store
 from testbed.types import RESULTS, RESULTS_VERSION, SAMPLES, SAMPLES_VERSION, arrow_schema
@@ -55,7 +56,12 @@ def results(plan: Plan, store: Store, errors: Mapping[str, str] | None = None, s
         ):
             for name, values in columns.items():
                 values.append(row.get(name))
-    return pa.table(columns, schema=arrow_schema(RESULTS, RESULTS_VERSION))
+    return pa.table(columns, schema=with_cpu_class(arrow_schema(RESULTS, RESULTS_VERSION)))
+
+
+def with_cpu_class(schema: Any) -> Any:
+    """The schema with this machine's CPU class in its metadata: on another one numbers move by rounding."""
+    return schema.with_metadata({**(schema.metadata or {}), "testbed_cpu_class": cpu_class()})
 
 
 def cell_rows(cell: Cell, table: list[dict[str, Any]] | None, error: str | None, audit: str) -> list[dict[str, Any]]:

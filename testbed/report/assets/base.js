@@ -30,6 +30,7 @@ const present = (value) => value !== null && value !== undefined && value !== ""
 const text = (value) => (present(value) ? String(value) : "–");
 const failed = (row) => row.status !== "ok" || !present(row.value);
 const pending = (row) => row.status === "missing";
+const small = (row) => !failed(row) && row.small === "yes";
 const doubted = (row) => !failed(row) && text(row.flags).includes("audit:fail");
 const detection = (row) => present(row.ood_set);
 

@@ -31,7 +31,7 @@ function numberCell(row, tint) {
   };
   if (failed(row)) return h("td", properties, text(row.status));
   if (tint !== undefined) properties.style = { "--tint": String(Math.round(tint * 45)) + "%" };
-  return h("td", properties, h("span", { class: "value" }, spell(row.value), doubted(row) ? " †" : ""), h("span", { class: "between" }, interval(row)));
+  return h("td", properties, h("span", { class: "value" }, spell(row.value), doubted(row) || small(row) ? ` ${doubted(row) ? "†" : ""}${small(row) ? "‡" : ""}` : ""), h("span", { class: "between" }, interval(row)));
 }
 
 // The group (near, far) of the OOD set that heads a column.
@@ -54,7 +54,8 @@ function heatTable(rows, stub, over, order) {
     })));
   const head = h("tr", {}, stub.map((name) => h("th", { scope: "col" }, name)), heads.map((name) => h("th", { scope: "col", class: "over" }, name, groupOf(rows, over, name))));
   const doubts = rows.some(doubted) ? h("p", { class: "note" }, "† an audit of this attack failed, so the number may be too good; the flags are in its details.") : "";
-  return h("div", {}, h("div", { class: "scroll" }, h("table", { class: "heat" }, h("thead", {}, head), h("tbody", {}, body))), doubts);
+  const smalls = rows.some(small) ? h("p", { class: "note" }, "‡ n too small: the interval fills half of the metric's range or more.") : "";
+  return h("div", {}, h("div", { class: "scroll" }, h("table", { class: "heat" }, h("thead", {}, head), h("tbody", {}, body))), doubts, smalls);
 }
 
 // Label columns: the given ones, and of the others those without which two rows would stand in one place.
