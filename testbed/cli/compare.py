@@ -159,11 +159,12 @@ def spelled(p: float) -> str:
 
 
 def told(d: Difference, level: float) -> str:
-    """The verdict; where nothing was found, the smallest change that these examples show."""
-    if d.verdict != "unclear":
+    """The verdict; where nothing was found, the smallest change that as many examples show."""
+    if d.verdict in ("better", "worse"):
         return d.verdict
     visible = d.visible(level)
-    return "no difference found" + ("" if visible != visible else f"; shows {visible:.2g}")
+    said = "no difference found" if d.verdict == "unclear" else d.verdict
+    return said + ("" if visible != visible else f"; shows {visible:.2g}")
 
 
 def span(d: Difference) -> str:

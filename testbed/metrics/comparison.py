@@ -123,7 +123,8 @@ def mean_difference(
 ) -> Difference:
     """The paired difference of the means of one number per example, float64 `[n]` each.
 
-    Shares (all numbers 0 or 1) by McNemar's mid-p test with Bonett and Price's interval; other means by sign flips with
+    Shares (all numbers 0 or 1) by McNemar's mid-p test with Bonett and Price's interval, which holds 0 where the test
+    does not reject; other means by sign flips with
     Student's, whose n of 1 has none.
 
     >>> d = mean_difference("nll", "all", np.array([1.0, 2.0, 3.0]), np.array([1.0, 1.0, 1.0]))
@@ -135,6 +136,8 @@ def mean_difference(
         lost, gained = int((gap < 0).sum()), int((gap > 0).sum())
         tested = PairedTest(mcnemar(lost, gained), least_p(lost + gained, 0), lost + gained)
         low, high = share_bounds(lost, gained, n)
+        if tested.p > ALPHA:  # the interval of few examples is too short: it must not contradict the test
+            low, high = min(low, 0.0), max(high, 0.0)
         test: Test = "mcnemar"
         named, error = f"McNemar mid-p; bonett-price {LEVEL:.0%}", _NAN
     else:

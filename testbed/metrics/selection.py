@@ -106,7 +106,7 @@ def probability_best(utilities: Float64, replicates: Float64) -> Float64:
 
     The contrasts of the utilities `[m]` are normal around the truth with the covariance of the resamples `[r, m]`; the
     true ones are normal with a common spread, itself half-Cauchy on the scale of the noise and weighted by likelihood.
-    A share of resamples won claims too much: of two equal models it called one the best at .9 in every fourth test set.
+    A share of resamples won claims too much: one of two equal models would be the best at .9 in every fifth test set.
 
     >>> draws = np.random.default_rng(0).normal(size=(500, 2))
     >>> probability_best(np.array([0.0, 0.0]), draws).round(1).tolist()

@@ -56,7 +56,7 @@ def judged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         level = ALPHA / max(1, sum(d.p_holm == d.p_holm for d in family))
         for i, d in zip(places, family, strict=True):
             gains[i] = d.gain
-            visible = d.visible(level) if whole and d.verdict == "unclear" else float("nan")
+            visible = d.visible(level) if whole and d.verdict not in ("better", "worse") else float("nan")
             found = {"p": d.p, "p_holm": d.p_holm, "visible": visible}
             out[i] |= {name: None if value != value else value for name, value in found.items()}
             out[i]["verdict"] = d.verdict

@@ -72,7 +72,7 @@ function regressions(dataset) {
     const mine = found.filter((row) => keep(row) && (!present(state.calibrator) || row.calibrator === state.calibrator) && (!present(state.model) || row.model === state.model));
     const flips = (row) => (row.lost + row.gained + row.moved ? `${row.lost} lost, ${row.gained} gained, ${row.moved} moved` : "none");
     const cells = (row) => [row.model, row.label, row.calibrator, row.part, row.metric, row.n, spell(row.before), spell(row.after), `${row.change > 0 ? "+" : ""}${spell(row.change)} [${spell(row.low)}, ${spell(row.high)}]`,
-      present(row.p_holm) ? (row.p_holm < 1e-15 ? "<1e-15" : row.p_holm.toPrecision(2)) : "–", row.verdict === "unclear" ? `no difference found${present(row.visible) ? `; shows ${row.visible.toPrecision(2)}` : ""}` : row.verdict, present(row.lost) ? flips(row) : ""];
+      present(row.p_holm) ? (row.p_holm < 1e-15 ? "<1e-15" : row.p_holm.toPrecision(2)) : "–", `${row.verdict === "unclear" ? "no difference found" : row.verdict}${present(row.visible) ? `; shows ${row.visible.toPrecision(2)}` : ""}`, present(row.lost) ? flips(row) : ""];
     const heads = ["model", "condition", "calibrator", "part", "metric", "n", "before", "after", "change", "p", "verdict", "changed predictions"];
     return [
       h("div", { class: "controls" }, choice("show", options, show, (value) => redraw({ show: value })),
