@@ -23,7 +23,9 @@ import numpy as np
 
 from testbed.metrics.binning import equal_width
 from testbed.metrics.bootstrap import Draws
-from testbed.metrics.calibration_error import binned_gap, binned_gap_draws
+from testbed.metrics.calibration_error import Ece, binned_gap, binned_gap_draws
+from testbed.metrics.ood import AUROC
+from testbed.metrics.scores import Accuracy
 from testbed.report.load import Run, condition_label
 from testbed.types import Array, Float64, Ints
 
@@ -31,10 +33,10 @@ BINS = 15
 
 #: Criterion -> whether more of it is better.
 CRITERIA: Mapping[str, bool] = {
-    "accuracy": True,
-    "robust_accuracy": True,
-    "ece": False,
-    "auroc": True,
+    "accuracy": Accuracy.higher_is_better,
+    "robust_accuracy": Accuracy.higher_is_better,
+    "ece": Ece.higher_is_better,
+    "auroc": AUROC.higher_is_better,
     "latency": False,
 }
 
