@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -82,7 +82,21 @@ def cpu() -> dict[str, Any]:
     vector = [name for name in ("avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve") if name in flags]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     model = info.get("model name") or platform.processor() or platform.machine()
-    return {"model": model, "architecture": platform.machine(), "vector": vector, "cores": cores}
+    capped = {"capability": os.environ["ATEN_CPU_CAPABILITY"]} if os.environ.get("ATEN_CPU_CAPABILITY") else {}
+    return {"model": model, "architecture": platform.machine(), "vector": vector, "cores": cores, **capped}
+
+
+def cpu_class(found: Mapping[str, Any] | None = None) -> str:
+    """What decides rounding, of `cpu()` of this machine or another: architecture and vector extensions in use.
+
+    `ATEN_CPU_CAPABILITY`, which holds torch back to fewer of them, counts.
+
+    >>> cpu_class({"architecture": "x86_64", "vector": ["avx2", "fma"], "model": "any", "cores": 2})
+    'x86_64 avx2 fma'
+    """
+    found = cpu() if found is None else found
+    capped = [f"torch:{found['capability']}"] if found.get("capability") else []
+    return " ".join([str(found["architecture"]), *found["vector"], *capped])
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -222,7 +222,9 @@ RESULTS: Mapping[str, str] = {
     "seed": "int64", "status": "string", "error": "string", "flags": "string", "digest": "string",
 }  # fmt: skip
 
-#: regressions.parquet: what a calibrator changed against another (`compare`), one metric and part of a set a row.
+#: regressions.parquet: what a calibrator changed against another (`compare`), one row per metric and part of a set.
+#: verdict: better, worse, unclear (no difference found) or "too few to tell"; p_least: the least p that can come;
+#: visible: the smallest change that a whole set shows, where none was found; differing: examples that differ.
 #: lost, gained, moved: changed predictions (right to wrong, wrong to right, wrong to wrong), on the first row of a set.
 REGRESSIONS_VERSION = 2
 REGRESSIONS: Mapping[str, str] = {
@@ -231,7 +233,8 @@ REGRESSIONS: Mapping[str, str] = {
     "victim": "string", "params": "string", "condition_id": "string",
     "before_calibrator": "string", "calibrator": "string", "fit": "string", "part": "string", "metric": "string",
     "n": "int64", "before": "float64", "after": "float64", "change": "float64", "low": "float64", "high": "float64",
-    "p": "float64", "p_holm": "float64", "verdict": "string", "silent": "bool", "lost": "int64", "gained": "int64",
+    "p": "float64", "p_least": "float64", "p_holm": "float64", "test": "string", "differing": "int64",
+    "visible": "float64", "verdict": "string", "silent": "bool", "lost": "int64", "gained": "int64",
     "moved": "int64", "convention": "string", "digest": "string",
 }  # fmt: skip
 

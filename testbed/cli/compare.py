@@ -11,13 +11,14 @@ import typer
 from testbed.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from testbed.cli.paired import Compared
     from testbed.metrics.comparison import Difference, Threshold
+    from testbed.results.paired import Comparison
 
 #: Comparisons from which on only the significant ones are listed.
 MANY = 60
 
-HEAD = ("cell", "part", "metric", "n", "before", "after", "change", "p", "")
+FLIPPED = ("cell", "right to wrong", "wrong to right", "wrong to wrong", "n")
+HEAD = ("cell", "part", "metric", "n", "before", "after", "change", "p", "verdict")
 
 
 def compare(
@@ -32,13 +33,14 @@ def compare(
     store_after: Annotated[str | None, typer.Option(help="Store of the second run, where it is another.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Markdown, for a pull request.")] = False,
 ) -> None:
-    """Paired comparison of two runs on the same examples, with intervals and Holm-corrected tests.
+    """Paired comparison of two runs on the same examples, with intervals and tests corrected over the whole command.
 
-    Exit code 1 where a change goes beyond a threshold and is significant (only the metrics of the thresholds are then
-    compared); without thresholds, where anything got significantly worse on a whole set.
+    Where no difference is found, the smallest one that these examples show (power 0.8) is said beside it. Exit code 1
+    where a change goes beyond a threshold and is significant (only the metrics of the thresholds are then compared);
+    without thresholds, where anything got significantly worse on a whole set.
     """
-    from testbed.cli.paired import WHERE, Side, compared, picks
     from testbed.report.load import read_run
+    from testbed.results.paired import WHERE, Side, compared, picks
     from testbed.store import Store, default_url
 
     limits = [*parsed(fail_on or []), *(from_file(thresholds) if thresholds else [])]
@@ -50,9 +52,9 @@ def compare(
     for limit in limits:
         if limit.metric not in known:
             raise UsageError(f"--fail-on {limit.metric}: no such metric in {before}; {nearest(limit.metric, known)}")
-    found, same = compared(first, second, frozenset(limit.metric for limit in limits))
+    found = compared(first, second, frozenset(limit.metric for limit in limits))
     broken = regressions(found, limits)
-    write(found, same, broken, bool(limits), markdown)
+    write(found, broken, limits, markdown)
     if broken:
         raise typer.Exit(1)
 
@@ -78,57 +80,94 @@ def from_file(path: Path) -> list[Threshold]:
     return parsed([f"{name}:{value:+}" for name, value in found.items()])
 
 
-def regressions(found: Sequence[Compared], limits: Sequence[Threshold]) -> list[tuple[str, Difference]]:
+def regressions(found: Comparison, limits: Sequence[Threshold]) -> list[tuple[str, Difference]]:
     """Where and what got worse: beyond a limit, or at all where there are no limits. Whole sets only."""
     from testbed.metrics.comparison import breaches
 
-    whole = [(one.where, d) for one in found for d in one.differences if d.part == "all"]
     if not limits:
-        return [(where, d) for where, d in whole if d.verdict == "worse"]
-    return [(where, d) for where, d in whole if any(breaches(limit, [d]) for limit in limits)]
+        return [(where, d) for where, d in whole(found) if d.verdict == "worse"]
+    return [(where, d) for where, d in whole(found) if any(breaches(limit, [d]) for limit in limits)]
 
 
-def write(found: Sequence[Compared], same: int, broken: Sequence[Any], limited: bool, markdown: bool) -> None:
+def whole(found: Comparison) -> list[tuple[str, Difference]]:
+    """Every difference on a whole set, with where it is."""
+    return [(one.where, d) for one in found.cells for d in one.differences if d.part == "all"]
+
+
+def write(found: Comparison, broken: Sequence[Any], limits: Sequence[Threshold], markdown: bool) -> None:
     """Print every part of the comparison."""
     from testbed.metrics.comparison import silent_regressions
     from testbed.report.doubt import DOUBT, NOTE
 
-    whole = [(one.where, d) for one in found for d in one.differences if d.part == "all"]
-    silent = [(one.where, d) for one in found for d in silent_regressions(one.differences)]
+    every = whole(found)
+    levels = {True: found.level(whole=True), False: found.level(whole=False)}
+    silent = [(one.where, d) for one in found.cells for d in silent_regressions(one.differences)]
     put = _markdown if markdown else _terminal
-    told = whole if len(whole) <= MANY else [(where, d) for where, d in whole if d.verdict != "unclear"]
-    left = f" ({len(whole) - len(told)} that are not significant are left out)" if len(told) < len(whole) else ""
-    put(f"Whole sets{left}", HEAD, [line(where, d) for where, d in told])
-    put("Silent regressions: parts that got worse although the whole did not", HEAD, [line(w, d) for w, d in silent])
+    listed = every if len(every) <= MANY else [(where, d) for where, d in every if d.verdict in ("better", "worse")]
+    left = f" ({len(every) - len(listed)} without a finding are left out)" if len(listed) < len(every) else ""
+    put(f"Whole sets{left}", HEAD, [line(where, d, levels[True]) for where, d in listed])
+    title = "Silent regressions: parts that got worse although the whole did not"
+    put(title, HEAD, [line(where, d, levels[False]) for where, d in silent])
     put(
-        "Changed predictions",
-        ("cell", "right to wrong", "wrong to right", "wrong to wrong", "n", "p"),
-        list(flipped(found)),
+        "Changed predictions", ("cell", "right to wrong", "wrong to right", "wrong to wrong", "n"), list(flipped(found))
     )
-    bar = "beyond its threshold" if limited else "significantly worse on a whole set"
-    print(f"{len(found)} cells compared, {same} identical; change is after - before")
-    print("p is Holm's, over all whole sets and over all parts apart")
-    if any(one.where.endswith(DOUBT) for one in found):
+    for note in notes(found, limits, levels[True]):
+        print(note)
+    if any(one.where.endswith(DOUBT) for one in found.cells):
         print(NOTE)
-    print(f"{len(broken)} of {len(whole)} {bar}")
+    bar = "beyond its threshold" if limits else "significantly worse on a whole set"
+    print(f"{len(broken)} of {len(every)} {bar}")
     for where, d in broken[:MANY]:
         print(f"regression: {where}: {d.metric} {d.before:.4f} -> {d.after:.4f} ({span(d)})")
 
 
-def line(where: str, d: Difference) -> tuple[str, ...]:
-    """A difference as the cells of a table."""
-    p = "" if d.p_holm != d.p_holm else f"{d.p_holm:.2g}"
-    return (
-        where,
-        d.part,
-        d.metric,
-        str(d.n),
-        f"{d.before:.4f}",
-        f"{d.after:.4f}",
-        span(d),
-        p,
-        "" if d.verdict == "unclear" else d.verdict,
-    )
+def notes(found: Comparison, limits: Sequence[Threshold], level: float) -> Iterator[str]:
+    """What stands below the tables: families and their sizes, power against the thresholds, CPU classes."""
+    yield f"{len(found.cells)} cells compared, {found.same} of one recipe; change is after - before"
+    for name, one in (("whole sets", True), ("parts", False)):
+        family = found.family(one)
+        few = sum(d.verdict == "too few to tell" for d in family)
+        yield f"family of {name}: {len(family)} tests, {few} too few to tell; p is Holm's over those that can reject"
+    for limit in limits:
+        for where, d in whole(found):
+            if d.metric == limit.metric and d.verdict not in ("better", "worse"):
+                power = chance(d, limit, level)
+                yield f"{where}: a change of {limit.metric} by {limit.change:+g} is found with power {power}"
+    before, after = found.classes
+    if found.elsewhere:
+        yield f"{found.elsewhere} of one recipe hold other bytes in the other store (another CPU rounds so): not tested"
+    if before != after and before and after:
+        yield f"CPU classes differ ({before}; {after}): differences of 1e-5 per example are rounding and count as none"
+
+
+def chance(d: Difference, limit: Threshold, level: float) -> str:
+    """The power against a threshold, in two digits."""
+    power = d.power(limit.change, level)
+    return "none: too few examples" if power != power else f"{power:.2f}"
+
+
+def line(where: str, d: Difference, level: float) -> tuple[str, ...]:
+    """A difference as the cells of a table; `level` is what its family leaves for one test."""
+    return (where, d.part, d.metric, str(d.n), f"{d.before:.4f}", f"{d.after:.4f}", span(d), spelled(d.p_holm),
+            told(d, level))  # fmt: skip
+
+
+def spelled(p: float) -> str:
+    """A p-value in two digits, empty where there is none.
+
+    >>> spelled(0.0123), spelled(1e-40), spelled(float("nan"))
+    ('0.012', '<1e-15', '')
+    """
+    return "" if p != p else "<1e-15" if p < 1e-15 else f"{p:.2g}"
+
+
+def told(d: Difference, level: float) -> str:
+    """The verdict; where nothing was found, the smallest change that as many examples show."""
+    if d.verdict in ("better", "worse"):
+        return d.verdict
+    visible = d.visible(level)
+    said = "no difference found" if d.verdict == "unclear" else d.verdict
+    return said + ("" if visible != visible else f"; shows {visible:.2g}")
 
 
 def span(d: Difference) -> str:
@@ -136,12 +175,12 @@ def span(d: Difference) -> str:
     return f"{d.change:+.4f} [{d.low:+.4f}, {d.high:+.4f}]"
 
 
-def flipped(found: Sequence[Compared]) -> Iterator[tuple[str, ...]]:
+def flipped(found: Comparison) -> Iterator[tuple[str, ...]]:
     """Changed predictions of each cell that has any."""
-    for one in found:
+    for one in found.cells:
         if one.flips and (one.flips.lost or one.flips.gained or one.flips.moved):
-            lost, gained, moved, n, p = one.flips
-            yield (one.where, str(lost), str(gained), str(moved), str(n), f"{p:.2g}")
+            lost, gained, moved, n, _ = one.flips
+            yield (one.where, str(lost), str(gained), str(moved), str(n))
 
 
 def _terminal(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -149,17 +188,20 @@ def _terminal(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) ->
     from rich.text import Text
 
     from testbed.cli.console import console
+    from testbed.report.terminal import put
 
     if not rows:
         print(f"{title}: none\n")
         return
     table = Table(title=Text(title, style="bold"), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for name in head:
-        table.add_column(name, justify="left" if name in ("cell", "part", "metric", "") else "right", overflow="fold")
+        table.add_column(
+            name, justify="left" if name in ("cell", "part", "metric", "verdict") else "right", overflow="fold"
+        )
     for row in rows:
         style = {"worse": "red", "better": "green"}.get(row[-1], "")
         table.add_row(*(Text(text, style=style) for text in row))
-    console().print(table)
+    put(console(), table)
     print()
 
 

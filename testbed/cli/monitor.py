@@ -64,6 +64,8 @@ def show(folder: Path, passes: int, page: bool) -> None:
     show_stream(read_stream(folder), console())
     if passes > 1:
         typer.echo(f"The stream is longer than the test split: its examples came round up to {passes} times.")
-        typer.echo("An online calibrator may have learned from an example before; intervals do not know of repeats.")
+        typer.echo(
+            "An online calibrator may have learned from an example before; every n and interval counts an example once."
+        )
     if page:
         typer.echo(f"report: {folder / 'monitor.html'}")

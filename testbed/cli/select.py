@@ -35,13 +35,14 @@ def _terminal(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) ->
     from rich.text import Text
 
     from testbed.cli.console import console
+    from testbed.report.terminal import put
 
     table = Table(title=Text(title, style="bold"), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for i, name in enumerate(head):
-        table.add_column(name, justify="left" if i < 4 else "right", overflow="fold")
+        table.add_column(name, justify="left" if i < 5 else "right", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    console().print(table)
+    put(console(), table)
 
 
 def _markdown(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -96,6 +96,7 @@ class _Reading:
         metric = self.metric()
         self.fits(calibrators)
         self.drift()
+        self.lengths()
         found = (data,) if data else (), (model,) if model else (), (CLEAN,), tuple(calibrators), (), (), ()
         resolved = Resolved(self.grid, self.file, *found, tuple(resolver.notes))
         for _, message in missing_splits(resolved):
@@ -155,6 +156,18 @@ class _Reading:
             self.resolver.fail(("drift", "permutations"), says)
         if len(set(drift.detectors)) < len(drift.detectors):
             self.resolver.fail(("drift", "detectors"), "a detector is named twice")
+
+    def lengths(self) -> None:
+        """A delay or a window that is given and longer than the stream: nothing would ever come of it."""
+        stream = self.stream
+        length = sum(one.steps for one in stream.stream)
+        if stream.label_delay >= length:
+            says = f"expected less than the stream's {length} steps, got {stream.label_delay}: no label would arrive"
+            self.resolver.fail(("label_delay",), says)
+        for name, part in (("rolling", stream.rolling), ("drift", stream.drift), ("rollback", stream.rollback)):
+            if part is not None and "window" in part.model_fields_set and part.window > length:
+                says = f"expected at most the stream's {length} steps, got {part.window}: the window would never fill"
+                self.resolver.fail((name, "window"), says)
 
 
 def _numbered(

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from testbed.metrics.calibration_error import mce as mce
     from testbed.metrics.comparison import compare as compare
     from testbed.metrics.comparison import flips as flips
-    from testbed.metrics.comparison import holm as holm
-    from testbed.metrics.comparison import mcnemar as mcnemar
     from testbed.metrics.comparison import silent_regressions as silent_regressions
     from testbed.metrics.conditional import marginal_ece as marginal_ece
     from testbed.metrics.conditional import top_label_ece as top_label_ece
@@ -42,6 +40,7 @@ if TYPE_CHECKING:
     from testbed.metrics.failure import augrc as augrc
     from testbed.metrics.failure import aurc as aurc
     from testbed.metrics.failure import eaurc as eaurc
+    from testbed.metrics.families import holm as holm
     from testbed.metrics.kernels import canonical_ece as canonical_ece
     from testbed.metrics.kernels import skce as skce
     from testbed.metrics.kernels import skce_test as skce_test
@@ -54,11 +53,15 @@ if TYPE_CHECKING:
     from testbed.metrics.openset import mean_auroc as mean_auroc
     from testbed.metrics.openset import oscr as oscr
     from testbed.metrics.openset import over_seeds as over_seeds
+    from testbed.metrics.paired_tests import mcnemar as mcnemar
+    from testbed.metrics.paired_tests import sign_flips as sign_flips
+    from testbed.metrics.power import mcnemar_power as mcnemar_power
     from testbed.metrics.scores import accuracy as accuracy
     from testbed.metrics.scores import brier as brier
     from testbed.metrics.scores import nll as nll
     from testbed.metrics.scores import rbs as rbs
     from testbed.metrics.scores import wilson as wilson
+    from testbed.metrics.selection import may_be_best as may_be_best
     from testbed.metrics.selection import pareto as pareto
     from testbed.metrics.selection import probability_best as probability_best
     from testbed.metrics.selective import coverage_at_risk as coverage_at_risk
@@ -93,9 +96,12 @@ _HOMES = {
         "difference_of_confidences",
         "disagreement_accuracy",
     ),
-    "comparison": ("compare", "flips", "holm", "mcnemar", "silent_regressions"),
+    "comparison": ("compare", "flips", "silent_regressions"),
+    "families": ("holm",),
+    "paired_tests": ("mcnemar", "sign_flips"),
+    "power": ("mcnemar_power",),
     "drift": ("alarm_quality", "ks_drift", "label_drift", "mmd_drift"),
-    "selection": ("pareto", "probability_best"),
+    "selection": ("may_be_best", "pareto", "probability_best"),
     "slices": ("by_slice",),
     "scores": ("accuracy", "nll", "brier", "rbs", "wilson"),
     "ood": ("auroc", "fpr_at_tpr", "aupr"),

@@ -103,6 +103,11 @@ class Ece(ProbabilityMetric):
         name = f"{self.convention}, {self.bins} bins of equal width, {what}"
         return Measured(binned_gap(values - hits, index), binned_gap_draws(values - hits, index, draws), name)
 
+    def cells(self, probs: Any, labels: Any) -> Float64:
+        values, hits, _ = binning.scored(*probabilities(probs, labels, "ece"), self.convention)
+        index = binning.equal_width(values, self.bins, self.convention)
+        return np.asarray((index[:, None] == np.arange(self.bins)) * (values - hits)[:, None])
+
 
 @dataclass(frozen=True)
 class Mce(ProbabilityMetric):

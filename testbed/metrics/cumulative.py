@@ -16,6 +16,7 @@ tests the Brier score; it is blind where confidences are 1/2. The three test dif
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -82,7 +83,10 @@ def kuiper_test(p: Any, y: Any) -> Outcome:
 
 
 def spiegelhalter(p: Any, y: Any) -> Outcome:
-    """Spiegelhalter's z of the top label (0 where it is undefined) and its two-sided p-value.
+    """Spiegelhalter's z of the top label and its two-sided p-value.
+
+    Where every confidence is 0, 1/2 or 1 the variance is 0: z is infinite and p = 0 if a confident prediction is wrong,
+    which calibration rules out; else 0 / 0, which is undefined (NaN).
 
     >>> spiegelhalter([[0.2, 0.8]] * 10, [1] * 8 + [0] * 2).statistic.__round__(9) + 0.0
     0.0
@@ -91,8 +95,12 @@ def spiegelhalter(p: Any, y: Any) -> Outcome:
 
     c, r = top_label(*probabilities(p, y, "spiegelhalter"))
     variance = float(((1 - 2 * c) ** 2 * c * (1 - c)).sum())
-    z = float(((r - c) * (1 - 2 * c)).sum()) / np.sqrt(variance) if variance > 0 else 0.0
-    return Outcome(float(z), float(2 * ndtr(-abs(z))))
+    excess = float(((r - c) * (1 - 2 * c)).sum())
+    if variance > 0:
+        z = excess / math.sqrt(variance)
+    else:
+        z = math.copysign(math.inf, excess) if excess else math.nan
+    return Outcome(z, float(2 * ndtr(-abs(z))))
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,10 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import stdtr, stdtrit
 
 from testbed.metrics.bootstrap import LEVEL
+from testbed.metrics.paired_tests import FEWEST, least_p
 from testbed.types import Array, Float64
 
 
@@ -35,12 +37,19 @@ class Components(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """`value` = first - second AUROC, its interval, and the two-sided p-value of no difference."""
+    """`value` = first - second AUROC, its interval, and the two-sided p-value of no difference, which is never 0.
+
+    least  the least p-value that these examples could give: 2^(1 - differing); 1 with under 20 on a side (p is NaN)
+    error  standard error of `value`     differing  examples that the two rank otherwise, on the side with fewer
+    """
 
     value: float
     low: float
     high: float
     p: float
+    least: float
+    error: float
+    differing: int
 
 
 def components(id_scores: Array, ood_scores: Array) -> Components:
@@ -88,25 +97,35 @@ def bounds(value: float, spread: float, pairs: int, level: float = LEVEL) -> tup
 
 
 def difference(first: Components, second: Components, level: float = LEVEL) -> Difference:
-    """Paired difference of two AUROCs on the same examples, with DeLong's test.
+    """Paired difference of two AUROCs on the same examples, DeLong's variance on Welch's t.
 
-    Where the two rank all pairs alike, the difference is exactly 0 with p = 1.
+    Where the variance is 0 though the AUROCs differ, the m = min(n_id, n_ood) disjoint pairs, all alike, bound the
+    interval as they do for one AUROC.
 
     >>> a = components(np.array([0.0, 1, 2, 3]), np.array([2.0, 4, 5, 6]))
-    >>> difference(a, a)
-    Difference(value=0.0, low=0.0, high=0.0, p=1.0)
+    >>> found = difference(a, a)
+    >>> found.value, found.p, found.differing
+    (0.0, 1.0, 0)
     """
-    value = first.auroc - second.auroc
-    spread = variance(first) + variance(second) - 2 * covariance(first, second)
-    if math.isnan(spread):
-        return Difference(value, -1.0, 1.0, math.nan)
-    if spread <= 1e-18:
-        return Difference(value, value, value, 1.0 if value == 0 else 0.0)
-    scale = math.sqrt(spread)
-    half = normal_quantile(level) * scale
-    return Difference(
-        value, max(-1.0, value - half), min(1.0, value + half), math.erfc(abs(value) / scale / math.sqrt(2))
-    )
+    value, sides = first.auroc - second.auroc, [a - b for a, b in zip(first, second, strict=True)]
+    fewest = min(map(len, sides))
+    differing = min(int((np.abs(d) > 1e-12).sum()) for d in sides)
+    least = least_p(differing) if fewest >= FEWEST else 1.0
+    if fewest < 2:
+        return Difference(value, -1.0, 1.0, math.nan, 1.0, math.nan, differing)
+    parts = [float(d.var(ddof=1)) / len(d) for d in sides]
+    error = math.sqrt(sum(parts))
+    if error <= 1e-9:
+        q = ((1 - level) / 2) ** (1 / fewest)
+        low, high = (value, value) if value == 0 else (value * q - (1 - q), value * q + 1 - q)
+        p = 1.0 if differing == 0 else least
+    else:
+        freedom = sum(parts) ** 2 / sum(v * v / (len(d) - 1) for v, d in zip(parts, sides, strict=True))
+        half = float(stdtrit(freedom, (1 + level) / 2)) * error
+        low, high = value - half, value + half
+        p = min(1.0, max(float(2 * stdtr(freedom, -abs(value) / error)), least))
+    p = p if fewest >= FEWEST or differing == 0 else math.nan
+    return Difference(value, max(-1.0, low), min(1.0, high), p, least, error, differing)
 
 
 def normal_quantile(level: float) -> float:

@@ -49,6 +49,14 @@ class ProbabilityMetric:
         """Value, replicates under `draws`, convention."""
         raise NotImplementedError
 
+    def per_example(self, probs: Any, labels: Any) -> Float64 | None:
+        """The numbers `[n]` whose mean the metric is, by which differences are tested; None where it is no mean."""
+        return None
+
+    def cells(self, probs: Any, labels: Any) -> Float64 | None:
+        """Gaps `[n, cells]` whose sums over examples, in absolute value, add up to n times the metric; None if none."""
+        return None
+
 
 def sums_by_bin(draws: Draws, index: Ints, *values: Float64) -> tuple[Float64, ...]:
     """Resampled sums of each of `values` `[n]` in each used bin, float64 `[replicates, used bins]` each.

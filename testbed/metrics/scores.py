@@ -84,6 +84,9 @@ class Accuracy(ProbabilityMetric):
         correct = top_label(*probabilities(probs, labels, "accuracy"))[1]
         return Measured(float(correct.mean()), draws.means(correct), "top-1, first of tied classes")
 
+    def per_example(self, probs: Any, labels: Any) -> Float64:
+        return top_label(*probabilities(probs, labels, "accuracy"))[1]
+
 
 @dataclass(frozen=True)
 class SubsetAccuracy(ProbabilityMetric):
@@ -109,6 +112,9 @@ class SubsetAccuracy(ProbabilityMetric):
         correct, named = self._correct(probs, labels)
         return Measured(float(correct.mean()), draws.means(correct), named)
 
+    def per_example(self, probs: Any, labels: Any) -> Float64:
+        return self._correct(probs, labels)[0]
+
     def _correct(self, probs: Any, labels: Any) -> tuple[Float64, str]:
         p, y = probabilities(probs, labels, "subset_accuracy")
         kept = np.array(self.classes, np.int64) if self.classes else np.unique(y)
@@ -130,6 +136,9 @@ class Nll(ProbabilityMetric):
         replicates = None if np.isinf(losses).any() else draws.means(losses)
         return Measured(float(losses.mean()), replicates, f"nats, {zeros}")
 
+    def per_example(self, probs: Any, labels: Any) -> Float64:
+        return _log_losses(*probabilities(probs, labels, "nll"), self.floor)
+
 
 @dataclass(frozen=True)
 class Brier(ProbabilityMetric):
@@ -142,9 +151,12 @@ class Brier(ProbabilityMetric):
     )
 
     def measure(self, probs: Any, labels: Any, draws: Draws) -> Measured:
-        factor = 0.5 if self.scale == "half" else 1.0
-        losses = factor * _square_losses(*probabilities(probs, labels, "brier"))
+        losses = self.per_example(probs, labels)
         return Measured(float(losses.mean()), draws.means(losses), f"{self.scale} over classes")
+
+    def per_example(self, probs: Any, labels: Any) -> Float64:
+        factor = 0.5 if self.scale == "half" else 1.0
+        return factor * _square_losses(*probabilities(probs, labels, "brier"))
 
 
 @dataclass(frozen=True)

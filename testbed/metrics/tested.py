@@ -78,6 +78,7 @@ class KuiperP(_PValue):
 class SpiegelhalterP(_PValue):
     """p-value of Spiegelhalter's test of the top label, two-sided."""
 
+    version: ClassVar[int] = 2
     convention: ClassVar[str] = "Spiegelhalter's z of the top label, two-sided"
     reference: ClassVar[Paper | None] = _SPIEGELHALTER
 
@@ -105,11 +106,14 @@ class TcalP(_PValue):
 class Spiegelhalter:
     """Spiegelhalter's z of the top label: standard normal for a calibrated model, positive for over-confidence.
 
+    Infinite where every confidence is 1 and one is wrong, undefined where all are right.
+
     >>> p = np.array([[0.2, 0.8]] * 100)
     >>> Spiegelhalter()(p, [1] * 60 + [0] * 40, draws=Draws(0, 100, 1)).value.__round__(6)
     5.0
     """
 
+    version: ClassVar[int] = 2
     needs: ClassVar[str] = "probs"
     higher_is_better: ClassVar[bool] = False
     reference: ClassVar[Paper] = _SPIEGELHALTER

@@ -4,7 +4,8 @@ A batch of examples arrives. Every calibrator announces probabilities and sets f
 detectors see the uncalibrated probabilities at once; labels arrive `label_delay` steps after their example, wrong ones
 among them where the segment says so. What labels say as they arrive (rolling measures, adaptive sets, online
 calibrators, rollbacks) is judged by the labels that arrived; the measures of a segment and of the whole stream are
-judged by the true ones.
+judged by the true ones. An example that comes round again is no new evidence: every n and every interval counts
+distinct examples.
 
 Kept at any time: one batch, the announcements that wait for a label, and the windows. So memory depends on batch,
 delay, windows and number of examples in the sets, not on the length of the stream. The stream is cut into batches at
@@ -44,6 +45,7 @@ class Waiting:
     first: int
     logits: Array
     labels: Ints
+    ids: Ints
     told: Sequence[Told]
 
     def __len__(self) -> int:
@@ -53,8 +55,8 @@ class Waiting:
         """The first `count` examples, and the rest."""
         a, b = slice(0, count), slice(count, None)
         return (
-            Waiting(self.first, self.logits[a], self.labels[a], [t.take(a) for t in self.told]),
-            Waiting(self.first + count, self.logits[b], self.labels[b], [t.take(b) for t in self.told]),
+            Waiting(self.first, self.logits[a], self.labels[a], self.ids[a], [t.take(a) for t in self.told]),
+            Waiting(self.first + count, self.logits[b], self.labels[b], self.ids[b], [t.take(b) for t in self.told]),
         )
 
 
@@ -121,10 +123,11 @@ class Replay:
             announced = one.announce(outputs)
             told.append(one.told(announced, outputs, arriving))
             judged.append(announced.judge(truth))
-        self.waiting.append(Waiting(start, outputs.logits, arriving, told))
-        weight = weights(start + np.arange(len(truth)), self.asked.seed, self.asked.rolling.replicates)
+        ids = np.asarray(outputs.ids, dtype=np.int64)
+        self.waiting.append(Waiting(start, outputs.logits, arriving, ids, told))
+        weight = weights(ids, self.asked.seed, self.asked.rolling.replicates)
         for tally in (self.part, self.whole):
-            tally.add(judged, weight)
+            tally.add(judged, weight, ids)
 
     def _arrivals(self, known: int) -> Iterator[Row]:
         """Learn the labels of all steps before `known`."""
@@ -134,7 +137,7 @@ class Replay:
             if len(rest):
                 self.waiting.appendleft(rest)
             for one, told in zip(self.tracked, due.told, strict=True):
-                verdict = one.learn(told, due.logits, due.labels)
+                verdict = one.learn(told, due.logits, due.labels, due.ids)
                 if verdict is not None:
                     yield _verdict(one.name, verdict)
 

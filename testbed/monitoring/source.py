@@ -8,6 +8,7 @@ it is under. Only the order of one pass is kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -74,7 +75,8 @@ class Dealer:
             rows[mine] = deck.deal(int(mine.sum()))
         parts: dict[int, Outputs] = {}
         for one in np.unique(condition).tolist():
-            parts[one] = self.sources[one].take(rows[condition == one], self.features)
+            mine = rows[condition == one]
+            parts[one] = replace(self.sources[one].take(mine, self.features), ids=self.sources[one].ids[mine])
         return merged(parts, condition)
 
 
@@ -91,4 +93,6 @@ def merged(parts: dict[int, Outputs], condition: Ints) -> Outputs:
             out[condition == one] = values
         return out
 
-    return Outputs(column(lambda o: o.logits), column(lambda o: o.features), column(lambda o: o.labels))
+    return Outputs(
+        column(lambda o: o.logits), column(lambda o: o.features), column(lambda o: o.labels), column(lambda o: o.ids)
+    )

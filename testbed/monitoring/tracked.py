@@ -77,18 +77,18 @@ class Tracked:
         others = {k: probabilities(self.calibrator.restore(s), outputs) for k, s in states.items()}
         return Told(judged, announced.probs, others, self.guard.trial)
 
-    def learn(self, told: Told, logits: Array, labels: Ints) -> Verdict | None:
-        """Labels arrived; the verdict of a trial that they complete."""
-        judged = told.judged
-        self.rolling.add(judged.confidence, judged.correct, judged.held, judged.loss, judged.size)
-        self.rolling_adaptive.add(judged.confidence, judged.correct, judged.held_adaptive, size=judged.size_adaptive)
-        for held in judged.held_adaptive:
+    def learn(self, told: Told, logits: Array, labels: Ints, ids: Ints) -> Verdict | None:
+        """Labels of these examples arrived; the verdict of a trial that they complete."""
+        one = told.judged
+        self.rolling.add(one.confidence, one.correct, one.held, one.loss, one.size, ids)
+        self.rolling_adaptive.add(one.confidence, one.correct, one.held_adaptive, size=one.size_adaptive, ids=ids)
+        for held in one.held_adaptive:
             self.adaptive.update(missed=not held)
         verdict = None
         if self.online:
             self.calibrator.partial_fit(logits, labels)
         if self.guard is not None and told.served is not None:
-            self.guard.add(told.served, told.others, labels, told.trial)
+            self.guard.add(told.served, told.others, labels, told.trial, ids)
             verdict = self._decide(self.guard) if self.guard.due else None
         if self.online:
             self.sets = self._sets()

@@ -3,7 +3,7 @@
 Every `every` steps the last `window` uncalibrated probabilities are tested against those of calibration examples:
 
     ks          two-sample Kolmogorov-Smirnov test on each class's probability, Bonferroni over classes (BBSDs)
-    bbsd        chi-squared test of the predicted classes (BBSDh)
+    bbsd        chi-squared test of the predicted classes, rare ones together (BBSDh)
     mmd         maximum mean discrepancy of the probabilities, permutation p-value
     confidence  two-sample Kolmogorov-Smirnov test on the largest probability alone
 
@@ -32,7 +32,7 @@ Test = Callable[[Float64, Float64], Outcome]
 #: Name -> (test, its convention).
 DETECTORS: Final[Mapping[str, str]] = {
     "ks": "KS on each class's probability, Bonferroni",
-    "bbsd": "chi-squared of predicted classes",
+    "bbsd": "chi-squared of predicted classes, rare ones together",
     "mmd": "MMD of probabilities, Gaussian kernel of median width, permutations",
     "confidence": "KS on the largest probability",
 }

@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from testbed.cli.paired import Side, metrics, probabilities
 from testbed.errors import DataError
 from testbed.metrics.bootstrap import Draws
 from testbed.metrics.resampled import ProbabilityMetric
 from testbed.report.load import read_run
+from testbed.results.paired import Side, metrics, probabilities
 from testbed.store import Store, default_url
 from testbed.types import Array, Job
 

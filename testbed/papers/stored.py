@@ -13,7 +13,8 @@ import numpy as np
 
 from testbed.errors import DataError
 from testbed.metrics import delong, ood
-from testbed.metrics.comparison import holm, p_normal, paired
+from testbed.metrics.comparison import Difference, judged
+from testbed.metrics.comparison import difference as compared
 from testbed.papers.cells import Cells, Scored, named, parse
 
 LEVEL: Final = 0.05
@@ -82,7 +83,7 @@ def failure(cells: Cells, text: str) -> Found:
 def lower(cells: Cells, text: str) -> Found:
     """On how many sets the first side, claimed to have the lower metric, is significantly above the second.
 
-    Paired bootstrap on the same examples of each set, normal p-values, Holm's correction over the sets, 5 %.
+    Paired tests on the same examples of each set (`testbed.metrics.comparison`), corrected over the sets, 5 %.
     """
     pick, sides = parse(text)
     _sides(sides, 2, text)
@@ -92,16 +93,14 @@ def lower(cells: Cells, text: str) -> Found:
     shared = [key for key in first if key in second]
     if not shared:
         raise DataError(f"lower {text}: the two sides share no set")
-    changes, raw, n = [], [], 0
+    found: list[Difference] = []
     for key in shared:
         a, b = (cells.scored(one, groups[key]) for one, groups in zip(picks, (first, second), strict=True))
-        change, replicates = paired(a.metric, a.p, b.p, a.y, a.draws)
-        changes.append(change)
-        raw.append(p_normal(change, replicates))
-        n = len(a.y)
-    corrected = holm(raw)
-    wrong = [named(k) for k, c, p in zip(shared, changes, corrected, strict=True) if c < 0 and p < LEVEL]
-    proved = sum(c > 0 and p < LEVEL for c, p in zip(changes, corrected, strict=True))
+        found.append(compared("metric", a.metric, "all", a.p, b.p, a.y, a.draws))
+    family = judged(found)
+    wrong = [named(k) for k, d in zip(shared, family, strict=True) if d.change < 0 and d.verdict in ("better", "worse")]
+    proved = sum(d.change > 0 and d.verdict in ("better", "worse") for d in family)
+    n = family[-1].n
     note = f"significantly so on {proved} of {len(shared)} sets" + "".join(f"; reversed: {name}" for name in wrong)
     return Found(len(wrong), len(wrong), len(wrong), n, note)
 

@@ -25,7 +25,9 @@ from testbed.condition import condition_id
 from testbed.condition import label as condition_label
 from testbed.metrics.binning import equal_width
 from testbed.metrics.bootstrap import Draws
-from testbed.metrics.calibration_error import binned_gap, binned_gap_draws
+from testbed.metrics.calibration_error import Ece, binned_gap, binned_gap_draws
+from testbed.metrics.ood import AUROC
+from testbed.metrics.scores import Accuracy
 from testbed.report.doubt import doubted
 from testbed.report.load import Run
 from testbed.report.table import OVER_SEEDS
@@ -35,10 +37,10 @@ BINS = 15
 
 #: Criterion -> whether more of it is better.
 CRITERIA: Mapping[str, bool] = {
-    "accuracy": True,
-    "robust_accuracy": True,
-    "ece": False,
-    "auroc": True,
+    "accuracy": Accuracy.higher_is_better,
+    "robust_accuracy": Accuracy.higher_is_better,
+    "ece": Ece.higher_is_better,
+    "auroc": AUROC.higher_is_better,
     "latency": False,
 }
 

@@ -24,7 +24,7 @@ from testbed.report.load import Run
 from testbed.report.reliability import reliability
 from testbed.report.scores import score_charts
 from testbed.report.selection import page_tables
-from testbed.report.table import ood_label
+from testbed.report.table import ood_label, too_small
 from testbed.types import REGRESSIONS, RESULTS
 
 #: Pairs of images a (model, condition), and in the whole page: a page must stay small enough to mail.
@@ -39,7 +39,9 @@ def payload(run: Run, live: bool = False) -> dict[str, Any]:
     return {
         "name": run.name,
         "live": live,
-        "rows": columns([{**row, **labels(row)} for row in run.rows], (*RESULTS, "label", "over", "family", "doubted")),
+        "rows": columns(
+            [{**row, **labels(row)} for row in run.rows], (*RESULTS, "label", "over", "family", "doubted", "small")
+        ),
         "reliability": reliability(run),
         "selection": page_tables(run),
         "scores": {"charts": charts, "left_out": left_out},
@@ -58,16 +60,27 @@ def payload(run: Run, live: bool = False) -> dict[str, Any]:
 def regressions(run: Run) -> dict[str, Any]:
     """What calibrators changed, as the page shows it: whole sets, and of their parts what changed significantly."""
     found = run.select(
-        "SELECT * FROM regressions WHERE part = 'all' OR verdict != 'unclear' ORDER BY silent DESC, p_holm"
+        "SELECT * FROM regressions WHERE part = 'all' OR verdict IN ('better', 'worse') ORDER BY silent DESC, p_holm"
     )
     shown = [{**row, "label": run.labels.get(row["condition_id"]) or label(row)} for row in found[:MOST_REGRESSIONS]]
-    return {"rows": columns(shown, (*REGRESSIONS, "label")), "left_out": len(found) - len(shown)}
+    families = run.select(
+        "SELECT part = 'all' AS whole, count(*) AS size, count(*) FILTER (verdict = 'too few to tell') AS few "
+        "FROM regressions GROUP BY 1 ORDER BY 1 DESC"
+    )
+    left = len(found) - len(shown)
+    return {"rows": columns(shown, (*REGRESSIONS, "label")), "left_out": left, "families": families}
 
 
 def labels(row: Mapping[str, Any]) -> dict[str, Any]:
     """What stands for a row's condition and OOD set wherever the page names them, and the curve it is a point of."""
     over = ood_label(row) if row.get("ood_set") is not None else None
-    return {"label": label(row), "over": over, "family": family(row), "doubted": doubted(row)}
+    return {
+        "label": label(row),
+        "over": over,
+        "family": family(row),
+        "doubted": doubted(row),
+        "small": too_small(row),
+    }
 
 
 def columns(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:

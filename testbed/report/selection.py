@@ -1,8 +1,9 @@
 """Choosing a combination: the table of criteria, its Pareto front, and who wins under the user's weights, how surely.
 
-A criterion is scaled by its range over the combinations, as measured, and weighted; the largest sum wins. The
-probability of being best is the share of paired resamples in which a combination wins: 0.5 between two means that this
-test set cannot tell them apart.
+A criterion is scaled by its range over the combinations, as measured, and weighted; the largest sum is the best. What
+leads is the set of combinations that may be the best one (Hsu 1984); where it holds two, this test set names no winner.
+The probability of being best is shrunk (`testbed.metrics.selection`). Combinations that are equal in all weighted
+criteria are one.
 """
 
 from __future__ import annotations
@@ -15,15 +16,31 @@ import numpy as np
 
 from testbed.errors import UsageError, nearest
 from testbed.metrics.bootstrap import bounds
-from testbed.metrics.selection import pareto, probability_best, utility
+from testbed.metrics.selection import equals, may_be_best, pareto, probability_best, scores, utility
 from testbed.report.candidates import CRITERIA, Candidate, Pool, pools
 from testbed.report.doubt import NOTE, marked
 from testbed.report.load import Run
-from testbed.types import Array, Float64
+from testbed.types import Array, Float64, Ints
 
 #: Combinations on the page, resamples that it carries, and combinations that a text table lists.
 ON_PAGE, PAGE_REPLICATES, LISTED = 40, 200, 25
 _VALUES_A_BLOCK = 2**22
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the weights say of each combination `[m]`: utility, may it be the best, how surely it is, whom it equals."""
+
+    utility: Float64
+    may_be_best: Array
+    probability: Float64
+    equals: Ints
+
+    @property
+    def best(self) -> tuple[int, ...]:
+        """The combinations that may be the best one, those with the larger utility first; equals count once."""
+        first = np.flatnonzero(self.may_be_best & (self.equals == np.arange(len(self.equals))))
+        return tuple(first[np.argsort(-self.utility[first], kind="stable")].tolist())
 
 
 @dataclass(frozen=True)
@@ -51,13 +68,16 @@ class Selection:
         """Weighted sum of scaled criteria `[m]`."""
         return utility(self.values, self.higher, self.weighing(weights))
 
-    def best(self, weights: Mapping[str, float]) -> Float64:
-        """Probability of being best `[m]`, sums to 1."""
+    def chosen(self, weights: Mapping[str, float]) -> Choice:
+        """The choice under these weights; equal combinations share one probability, which sums to 1 over the others."""
         given = self.weighing(weights)
         step = max(1, _VALUES_A_BLOCK // max(1, self.values.size))
         parts = [self.replicates[i : i + step] for i in range(0, len(self.replicates), step)]
-        shares = [len(p) * probability_best(self.values, p, self.higher, given) for p in parts]
-        return np.asarray(np.sum(shares, axis=0) / len(self.replicates))
+        drawn = np.concatenate([scores(self.values, part, self.higher, given)[1] for part in parts])
+        mine, same = self.utilities(weights), equals(self.values, self.replicates, given)
+        first, place = np.unique(same, return_inverse=True)
+        kept = may_be_best(mine[first], drawn[:, first])
+        return Choice(mine, kept[place], probability_best(mine[first], drawn[:, first])[place], same)
 
     def weighing(self, weights: Mapping[str, float]) -> list[float]:
         """The weight of each criterion: 1 each where none are given, else 0 for those left out."""
@@ -113,34 +133,55 @@ def parse_weights(text: str) -> dict[str, float]:
     return found
 
 
-HEAD = ("", "model", "calibrator", "detector")
+HEAD = ("may be best", "front", "model", "calibrator", "detector")
 
 
 def table_rows(table: Selection, weights: Mapping[str, float]) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the text table, best first; a star stands before combinations on the Pareto front."""
+    """Head and rows of the text table: the combinations that may be the best one first, then by utility."""
     asked = [name for name in weights if name not in table.criteria]
     if asked:
         reason = f"this run has {', '.join(table.criteria)}"
         raise UsageError(f"--weights: {table.pool.dataset} has no {', '.join(asked)} for its combinations; {reason}")
-    front, score, best = table.front(), table.utilities(weights), table.best(weights)
-    order = np.lexsort((-score, -best))[:LISTED]
+    front, found = table.front(), table.chosen(weights)
+    order = np.lexsort((found.equals, -found.utility, ~found.may_be_best))[:LISTED]
     head = [*HEAD, *table.criteria, "utility", "P(best)"]
     rows = []
     for i in order.tolist():
         one = table.candidates[i]
-        seed = f" #{one.train_seed}" if one.train_seed not in (None, 0) else ""
         triples = zip(table.criteria, table.values[i], table.low[i], table.high[i], strict=True)
         cells = [marked(spell(*triple), one.measured[name].doubted) for name, *triple in triples]
-        rows.append(["*" if front[i] else "", one.model + seed, one.calibrator, one.detector or "–", *cells,
-                     f"{score[i]:.3f}", f"{best[i]:.3f}"])  # fmt: skip
+        mark = "" if not found.may_be_best[i] else "yes" if found.equals[i] == i else "yes ="
+        rows.append([mark, "*" if front[i] else "", numbered(one), one.calibrator, one.detector or "–", *cells,
+                     f"{found.utility[i]:.3f}", f"{found.probability[i]:.3f}"])  # fmt: skip
     return head, rows
+
+
+def numbered(one: Candidate) -> str:
+    """The model's name, with its training seed unless that is 0."""
+    return one.model + (f" #{one.train_seed}" if one.train_seed not in (None, 0) else "")
+
+
+def verdict(table: Selection, weights: Mapping[str, float]) -> str:
+    """One line: the best combination where there is one, else how many may be, without a name."""
+    best = table.chosen(weights).best
+    if len(best) > 1:
+        of = len(set(table.chosen(weights).equals.tolist()))
+        return f"no winner: {len(best)} of {of} combinations may be the best one (95 %), on this test set"
+    one = table.candidates[best[0]]
+    named = " · ".join(filter(None, (numbered(one), one.calibrator, one.detector)))
+    return f"best: {named}; no other may be (95 %), under these weights on this test set"
 
 
 def notes(table: Selection, weights: Mapping[str, float]) -> list[str]:
     """What stands below the table."""
     given = ", ".join(f"{n} {w:g}" for n, w in zip(table.criteria, table.weighing(weights), strict=True))
-    found = [f"weights: {given}; * on the Pareto front ({int(table.front().sum())} of {len(table.candidates)})"]
-    found.append(f"P(best): share of {len(table.replicates)} paired resamples in which the weighted sum is the largest")
+    found = [verdict(table, weights)]
+    found.append(f"weights: {given}; * on the Pareto front ({int(table.front().sum())} of {len(table.candidates)})")
+    found.append("may be best: the set that holds the best one in 95 of 100 test sets (Hsu)")
+    same = table.chosen(weights).equals
+    if (equal := int((same != np.arange(len(same))).sum())) > 0:
+        found.append(f"=: equal to another in all weighted criteria, and one with it ({equal} combinations)")
+    found.append(f"P(best): shrunk chance of the largest weighted sum, from {len(table.replicates)} paired resamples")
     found += [f"{name}: {table.pool.conventions[name]}" for name in table.criteria]
     if any(measured.doubted for one in table.candidates for measured in one.measured.values()):
         found.append(NOTE)
@@ -161,7 +202,7 @@ def spell(value: float, low: float, high: float) -> str:
 
 
 def page_tables(run: Run) -> list[dict[str, Any]]:
-    """The selection tables as the page takes them: it weighs and counts wins itself, so that weights can be moved."""
+    """The selection tables as the page takes them: it weighs and finds the set itself, so that weights can be moved."""
     return [on_page(table) for table in selections(run, PAGE_REPLICATES) if len(table.candidates) > 1]
 
 

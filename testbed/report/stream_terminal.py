@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from testbed.report.stream import Row, StreamRun
+from testbed.report.terminal import put
 
 #: Measures of the summary, how they are headed, and whether there is room for their interval.
 SHOWN = {
@@ -20,9 +21,9 @@ SHOWN = {
 def show_stream(run: StreamRun, console: Console) -> None:
     """Print the summary of a stream."""
     rows = run.summary
-    console.print(calibrators(rows))
+    put(console, calibrators(rows))
     console.print()
-    console.print(detectors(rows, run.events))
+    put(console, detectors(rows, run.events))
     console.print()
     undone = [r for r in run.events if r["scope"] == "update" and r["alarm"]]
     counts = [r for r in rows if r["metric"] == "rollbacks"]
@@ -89,7 +90,7 @@ def _groups(rows: Sequence[Row]) -> dict[tuple[str, int, str], dict[str, Row]]:
 def _table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Table:
     table = Table(title=Text(title, style="bold"), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for name in texts:
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, overflow="fold")
     for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", overflow="fold")
     return table

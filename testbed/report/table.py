@@ -28,6 +28,19 @@ KINDS = (
     "", "OOD detection", "by class and group", "over training seeds", "OOD detection over training seeds",
 )  # fmt: skip
 
+#: Stands after a number whose interval fills half of the metric's range or more: n is too small to say where it is.
+SMALL = "‡"
+
+#: Length of the range of each metric that has one.
+SPANS: Mapping[str, float] = {
+    **dict.fromkeys(
+        ("accuracy", "subset_accuracy", "worst_group_accuracy", "conformal_coverage", "coverage_at_risk", "gde",
+         "ece", "adaptive_ece", "top_label_ece", "debiased_ece", "smooth_ece", "mce", "ks_error", "kuiper_error",
+         "auroc", "fpr95", "fpr95_id", "aupr_out", "aupr_in", "detection_error", "oscr", "aurc", "aurc_ood",
+         "flip_probability"), 1.0),
+    "augrc": 0.5, "augrc_ood": 0.5, "brier": 2.0,
+}  # fmt: skip
+
 #: Status of a cell whose job went well and had no number to give, such as a median that more than half never reached.
 UNDEFINED = "undefined"
 
@@ -56,6 +69,7 @@ class Number:
     digest: str = ""
     convention: str = ""
     flags: str = ""
+    small: bool = False
 
     @property
     def failed(self) -> bool:
@@ -121,8 +135,35 @@ class Table:
         spelled = [f"{metric}: {named[metric]}" for metric in self.metrics if metric in named]
         if any(cell.doubted and not cell.failed for cell in self.cells.values()):
             spelled.append(NOTE)
+        if any(cell.small and not cell.failed for cell in self.cells.values()):
+            spelled.append(f"{SMALL} n too small: the interval fills half of the metric's range or more")
         size = f"n = {sizes[0]}" if len(sizes) == 1 else f"n = {sizes[0]} to {sizes[-1]}" if sizes else "n unknown"
-        return (f"{size}; [low, high] is the confidence interval", *spelled)
+        many = sum(cell.value is not None and cell.low is not None for cell in self.cells.values())
+        return (f"{size}; [low, high] is the confidence interval{each_alone(many)}", *spelled)
+
+
+def each_alone(intervals: int) -> str:
+    """What to know of so many 95 % intervals at once; nothing of few.
+
+    >>> each_alone(5), each_alone(5000)
+    ('', ': each alone is right in 95 of 100, of 5,000 some 250 are not; `testbed compare` tests differences')
+    """
+    if intervals < 20:
+        return ""
+    wrong = f"of {intervals:,} some {round(intervals / 20):,} {'is' if round(intervals / 20) == 1 else 'are'} not"
+    return f": each alone is right in 95 of 100, {wrong}; `testbed compare` tests differences"
+
+
+def too_small(row: Row) -> bool:
+    """Whether the interval of a row of results.parquet fills half of its metric's range.
+
+    >>> wide = {"ci_low": 0.4, "ci_high": 0.95}
+    >>> too_small({"metric": "accuracy", **wide}), too_small({"metric": "nll", **wide})
+    (True, False)
+    """
+    low, high = row.get("ci_low"), row.get("ci_high")
+    span = SPANS.get(str(row.get("metric")).partition(":")[0])
+    return span is not None and low is not None and high is not None and high - low >= span / 2 - 1e-9
 
 
 def tables(rows: Iterable[Row]) -> list[Table]:
@@ -188,6 +229,7 @@ def number(row: Row) -> Number:
         digest=row.get("digest") or "",
         convention=row.get("convention") or "",
         flags=row.get("flags") or "",
+        small=value is not None and too_small(row),
     )
 
 
@@ -220,10 +262,11 @@ def spell(value: float) -> str:
 
 
 def shown(cell: Number) -> str:
-    """The value of a cell, marked where it is doubted; the status where there is none."""
+    """The value of a cell, marked where it is doubted or n is too small; the status where there is none."""
     if cell.value is None:
         return cell.status
-    return marked(spell(cell.value), cell.doubted)
+    text = marked(spell(cell.value), cell.doubted)
+    return f"{text}{'' if cell.doubted else ' '}{SMALL}" if cell.small else text
 
 
 def interval(cell: Number) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -43,6 +44,15 @@ def show(run: Run, console: Console, *, brief: bool = True) -> None:
         what = "the first calibrator everywhere, every calibrator on clean data, detection on clean data"
         more = f"testbed report {run.folder} --table terminal"
         console.print(f"{len(chosen)} of {len(rows)} numbers: {what}. All: {more}", markup=False)
+
+
+def put(console: Console, table: RichTable) -> None:
+    """Print a table; into a file or a pipe, which has no edge, as wide as it needs to be."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    needed = Measurement.get(console, console.options.update(width=100_000), table).maximum
+    Console(file=console.file, width=max(console.width, needed), highlight=False).print(table)
 
 
 def shortened(rows: Sequence[Row]) -> list[Row]:

@@ -1,6 +1,7 @@
 """regressions.parquet: what every calibrator changed against the grid's `compare`, and what got worse unseen.
 
-P-values are corrected by Holm over the whole run, in two families: whole sets, and their parts (classes, groups). A
+P-values are corrected over the whole run (`testbed.metrics.families`), in two families: whole sets, and their parts
+(classes, groups). `visible` is the smallest change that a whole set where none was found shows with power 0.8. A
 change is silent where it is worse although what one usually looks at is not:
 
     a part      significantly worse in a metric that did not get significantly worse on its whole set
@@ -10,15 +11,15 @@ change is silent where it is worse although what one usually looks at is not:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from testbed.grid.plan import Plan
-from testbed.metrics.bootstrap import LEVEL
-from testbed.metrics.comparison import holm
-from testbed.metrics.recalibration import LARGER_IS_BETTER
+from testbed.metrics import comparison
+from testbed.metrics.families import ALPHA
 from testbed.runner.rows import replace
 from testbed.store import Store
 from testbed.types import REGRESSIONS, REGRESSIONS_VERSION, arrow_schema
@@ -46,34 +47,37 @@ def write_regressions(plan: Plan, store: Store, folder: Path) -> None:
 
 
 def judged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with corrected p-values, verdicts, and whether each is a silent regression."""
+    """The rows with corrected p-values, verdicts, visible changes, and whether each is a silent regression."""
     out = [dict(row) for row in rows]
+    gains: list[float] = [0.0] * len(out)
     for whole in (True, False):
-        family = [row for row in out if (row["part"] == "all") == whole]
-        corrected = holm([float("nan") if row["p"] is None else row["p"] for row in family]).tolist()
-        for row, p in zip(family, corrected, strict=True):
-            row["p_holm"] = None if p != p else p
-            row["verdict"] = "unclear" if not p < 1 - LEVEL else "better" if gain(row) > 0 else "worse"
-    sets: dict[tuple[Any, ...], str] = {}
-    gains: dict[tuple[Any, ...], list[float]] = {}
-    for row in (row for row in out if row["part"] == "all"):
-        sets[row["digest"], row["metric"]] = row["verdict"]
-        gains.setdefault(_owner(row), []).append(gain(row))
+        places = [i for i, row in enumerate(out) if (row["part"] == "all") == whole]
+        family = comparison.judged([difference(out[i]) for i in places])
+        level = ALPHA / max(1, sum(d.p_holm == d.p_holm for d in family))
+        for i, d in zip(places, family, strict=True):
+            gains[i] = d.gain
+            visible = d.visible(level) if whole and d.verdict not in ("better", "worse") else float("nan")
+            found = {"p": d.p, "p_holm": d.p_holm, "visible": visible}
+            out[i] |= {name: None if value != value else value for name, value in found.items()}
+            out[i]["verdict"] = d.verdict
+    sets = {(row["digest"], row["metric"]): row["verdict"] for row in out if row["part"] == "all"}
+    means: dict[tuple[Any, ...], list[float]] = {}
+    for row, gain in zip(out, gains, strict=True):
+        if row["part"] == "all":
+            means.setdefault(_owner(row), []).append(gain)
     for row in out:
         seen_worse = sets[row["digest"], row["metric"]] == "worse" if row["part"] != "all" else (
-            float(np.mean(gains[_owner(row)])) < 0
+            float(np.mean(means[_owner(row)])) < 0
         )  # fmt: skip
         row["silent"] = row["verdict"] == "worse" and not seen_worse
     return out
 
 
-def gain(row: Mapping[str, Any]) -> float:
-    """How much better a change made its metric.
-
-    >>> gain({"metric": "nll", "change": 0.25}), gain({"metric": "accuracy", "change": 0.25})
-    (-0.25, 0.25)
-    """
-    return float(row["change"] if row["metric"] in LARGER_IS_BETTER else -row["change"])
+def difference(row: Mapping[str, Any]) -> comparison.Difference:
+    """A row of the job's table as the difference it was made of."""
+    known = {field.name: row[field.name] for field in fields(comparison.Difference)}
+    values: dict[str, Any] = {name: float("nan") if value is None else value for name, value in known.items()}
+    return comparison.Difference(**values)
 
 
 def _owner(row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from testbed.condition import set_key, worst_id
 from testbed.errors import CorruptArtifact
 from testbed.grid.plan import Cell, Plan, Preview
 from testbed.perturb.checks import EFFORT
+from testbed.provenance import cpu_class
 from testbed.runner.operations.access import lottery
 from testbed.runner.outcome import Absent
 from testbed.store import Manifest, Store
@@ -56,7 +57,12 @@ def results(plan: Plan, store: Store, absent: Mapping[str, Absent] | None = None
         for row in cell_rows(cell, tables.get(cell.digest), absent.get(cell.digest), audit):
             for name, values in columns.items():
                 values.append(row.get(name))
-    return pa.table(columns, schema=arrow_schema(RESULTS, RESULTS_VERSION))
+    return pa.table(columns, schema=with_cpu_class(arrow_schema(RESULTS, RESULTS_VERSION)))
+
+
+def with_cpu_class(schema: Any) -> Any:
+    """The schema with this machine's CPU class in its metadata: on another one numbers move by rounding."""
+    return schema.with_metadata({**(schema.metadata or {}), "testbed_cpu_class": cpu_class()})
 
 
 def cell_rows(

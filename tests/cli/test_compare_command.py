@@ -1,14 +1,20 @@
 """`testbed compare` on a real small run: what is paired, what is a regression, and which exit code follows."""
 
 import json
+import re
+import shutil
+from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from testbed.cli import app, guarded, paired
+from testbed.cli import app, guarded
 from testbed.errors import UsageError
 from testbed.metrics.bootstrap import Draws
 from testbed.metrics.comparison import Difference
+from testbed.results import paired
+from testbed.store import Store
 
 GRID = """
 name: small
@@ -67,7 +73,7 @@ def test_the_way_back_is_no_regression(compare) -> None:
 
 def test_temperature_keeps_accuracy_exactly(compare) -> None:
     ended = compare("none", "temperature", "--fail-on", "accuracy:-0.0001", "--fail-on", "worst_group_accuracy:-0.0001")
-    assert ended.code == 0 and "+0.0000 [+0.0000, +0.0000]" in ended.out
+    assert ended.code == 0 and "+0.0000 [-0.0069, +0.0069]" in ended.out
     assert "Changed predictions: none" in ended.out
 
 
@@ -137,9 +143,10 @@ def test_worst_group_by_hand() -> None:
     assert measured.replicates.shape == (50,) and measured.replicates.min() >= 0 and measured.replicates.max() <= 1
 
 
-def difference(part: str, p: float, change: float = 1.0, metric: str = "ece") -> Difference:
+def difference(part: str, p: float) -> Difference:
     """A difference with this raw p-value."""
-    return Difference(metric, part, 10, 0.0, change, change, 0.0, 1.0, p, p, "unclear", "")
+    ends = (0.0, 1.0, 1.0, 0.0, 1.0)
+    return Difference("ece", part, 100, *ends, p, p, "unclear", "", 1e-9, "swaps", 0.5, 60)
 
 
 def test_whole_sets_and_parts_are_two_families() -> None:
@@ -149,10 +156,32 @@ def test_whole_sets_and_parts_are_two_families() -> None:
     assert one.differences[1].p_holm == pytest.approx(0.4) and one.differences[1].verdict == "unclear"
 
 
-def test_direction_is_the_metrics_own() -> None:
-    assert paired.judged(difference("all", 0.0, +1.0, "accuracy"), 0.0).verdict == "better"
-    assert paired.judged(difference("all", 0.0, +1.0, "ece"), 0.0).verdict == "worse"
-    assert paired.judged(difference("all", 0.0, -1.0, "worst_group_accuracy"), 0.0).verdict == "worse"
+def test_families_and_the_smallest_visible_change_are_said(compare) -> None:
+    ended = compare("none", "temperature", "--fail-on", "accuracy:-0.02", "--fail-on", "ece:+0.5")
+    assert "family of whole sets: 4 tests, 0 too few to tell" in ended.out
+    assert "family of parts: 40 tests, " in ended.out
+    assert re.search(r"no difference found; shows 0\.0\d", ended.out)
+    assert re.search(r"net · clean: a change of accuracy by -0\.02 is found with power 0\.\d\d", ended.out)
+
+
+def test_one_recipe_on_another_cpu_is_no_regression(small, testbed_command, tmp_path) -> None:
+    """The same grid in another store, its outputs rounded otherwise: other bytes, one recipe, nothing to report."""
+    shutil.copytree(small / "run", tmp_path / "run")
+    paths = ["--out", tmp_path / "run", "--store", tmp_path / "store", "--executor", "serial", "--no-report"]
+    assert testbed_command("run", small / "grid.yaml", *paths).code == 0
+    plan = json.loads((tmp_path / "run" / "plan.json").read_text())
+    plan["provenance"]["cpu"]["vector"] = []
+    (tmp_path / "run" / "plan.json").write_text(json.dumps(plan))
+    other = Store(str(tmp_path / "store"))
+    for row in pq.read_table(tmp_path / "run" / "results.parquet").to_pylist():
+        path = tmp_path / "store" / "manifests" / row["digest"][:2] / f"{row['digest']}.json"
+        found = other.manifest(row["digest"])
+        path.write_bytes(replace(found, meta={**found.meta, "rounded": True}).to_bytes())
+    sides = ["--store", small / "store", "--store-after", tmp_path / "store"]
+    ended = testbed_command("compare", small / "run", tmp_path / "run", *sides)
+    assert ended.code == 0
+    assert "0 cells compared, 12 of one recipe" in ended.out and "of one recipe hold other bytes" in ended.out
+    assert "CPU classes differ" in ended.out
 
 
 def test_picks_are_known_columns() -> None:

@@ -66,6 +66,28 @@ def test_defaults_are_filled_in_before_the_digest(stream):
     assert job.recipe["titles"][2] == "fgsm linf 0.03137 mixed into gaussian_noise s3"
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("label_delay: 1e12", "label_delay: expected less than the stream's 100 steps, got 1000000000000"),
+        ("label_delay: 100", "no label would arrive"),
+        ("rollback: {window: 1000}", "rollback.window: expected at most the stream's 100 steps, got 1000"),
+        ("rollback: {window: 1e30}", "rollback.window: "),
+        ("rolling: {window: 101}", "rolling.window: expected at most"),
+        ("drift: {window: 101}", "drift.window: expected at most"),
+    ],
+)
+def test_what_is_longer_than_the_stream_is_refused_with_its_line(change, says):
+    text = "name: s\ndata: {use: digits, calibration: 100}\nmodel: {use: small-cnn, train: {}}\n"
+    lines = lines_of(text + "calibrators: [none]\nstream: [{steps: 100}]\n" + change)
+    assert any(line.startswith("stream.yaml:6:") and says in line for line in lines)
+
+
+def test_the_defaults_of_windows_go_with_a_short_stream(stream):
+    assert sum(one["steps"] for one in stream["stream"]) == 150 < 500
+    planned(stream)
+
+
 WRONG = """\
 name: wrong
 data: {use: digits, calibration: 100, tset: 5}

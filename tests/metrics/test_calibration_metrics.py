@@ -216,6 +216,17 @@ def test_basic_interval_covers_the_ece_of_the_population() -> None:
     assert hits >= 180
 
 
+def test_spiegelhalter_without_variance() -> None:
+    """At confidence 1 a wrong example rules calibration out; all right, or all at one half, is 0 / 0."""
+    sure = np.tile([1.0, 0.0], (50, 1))
+    wrong = metrics.spiegelhalter(sure, np.r_[np.ones(40, int), np.zeros(10, int)])
+
+    assert (wrong.statistic, wrong.p_value) == (np.inf, 0.0)
+    for p in (sure, np.full((50, 2), 0.5)):
+        undefined = metrics.spiegelhalter(p, np.zeros(50, int))
+        assert np.isnan(undefined.statistic) and np.isnan(undefined.p_value)
+
+
 @pytest.mark.parametrize("test", ["ks_test", "kuiper_test", "spiegelhalter", "skce_test", "tcal_test"])
 def test_tests_hold_their_level_and_have_power(test: str) -> None:
     function = getattr(metrics, test)

@@ -8,7 +8,8 @@ import pytest
 from testbed.metrics.scores import Accuracy, Nll
 from testbed.monitoring.guard import Guard
 
-TRUTH = np.arange(200) % 2
+IDS = np.arange(200)
+TRUTH = IDS % 2
 
 
 def announced(confidence: float) -> np.ndarray:
@@ -27,7 +28,7 @@ def decided(served: float, previous: float, fitted: float, **more: float) -> str
     one.trial = 1
     noise = np.random.default_rng(0).normal(scale=0.01, size=(200, 1)) * np.array([1, -1])
     others = {"previous": announced(previous), "fitted": announced(fitted) + noise}
-    one.add(announced(served) - noise, others, TRUTH, 1)
+    one.add(announced(served) - noise, others, TRUTH, 1, IDS)
     assert one.due
     return one.decide().back_to
 
@@ -53,7 +54,7 @@ def test_a_metric_that_is_better_when_larger_goes_the_other_way() -> None:
     one = Guard("accuracy", Accuracy(), 200, {"fitted": {}})
     wrong = announced(0.9)
     wrong[:40] = wrong[:40, ::-1]
-    one.add(wrong, {"fitted": announced(0.9)}, TRUTH, 0)
+    one.add(wrong, {"fitted": announced(0.9)}, TRUTH, 0, IDS)
 
     assert one.decide().back_to == "fitted"
 
@@ -68,8 +69,18 @@ def test_in_the_first_trial_the_fitted_state_counts_once() -> None:
 
 def test_announcements_of_another_trial_are_left_out() -> None:
     one = guard()
-    one.add(announced(0.9), {"fitted": announced(0.9)}, TRUTH, 1)
+    one.add(announced(0.9), {"fitted": announced(0.9)}, TRUTH, 1, IDS)
     assert not one.due
+
+
+def test_an_example_counts_once_however_often_it_came() -> None:
+    """Four examples, fifty times each: no number of repeats makes four examples evidence."""
+    one = Guard("nll", Nll(), 200, {"fitted": {}})
+    one.add(announced(0.6), {"fitted": announced(0.9)}, TRUTH, 0, IDS % 4)
+    verdict = one.decide()
+
+    assert verdict.back_to == ""
+    assert (verdict.difference.n, verdict.difference.verdict) == (4, "too few to tell")
 
 
 def test_false_rollbacks_are_as_rare_as_said() -> None:
@@ -80,7 +91,7 @@ def test_false_rollbacks_are_as_rare_as_said() -> None:
         one = Guard("nll", Nll(), 200, {"fitted": {}}, seed=seed)
         a, b = (np.clip(rng.normal(0.7, 0.1, 200), 0.05, 0.95) for _ in range(2))
         p, q = (np.where(np.eye(2, dtype=bool)[TRUTH], x[:, None], 1 - x[:, None]) for x in (a, b))
-        one.add(p, {"fitted": q}, TRUTH, 0)
+        one.add(p, {"fitted": q}, TRUTH, 0, IDS)
         count += bool(one.decide().back_to)
 
     assert count / 300 == pytest.approx(0.025, abs=0.025)

@@ -127,11 +127,13 @@ def test_an_online_calibrator_and_its_sets_against_a_plain_loop(rows: list[dict[
 def test_rolling_measures_know_only_labels_that_arrived(rows: list[dict[str, Any]]) -> None:
     rolling = find(rows, scope="rolling", calibrator="none", metric="accuracy")
     p, y = softmax(SOURCES[0].given.logits), np.asarray(SOURCES[0].given.labels)
-    order = replayed(CLEAN_THEN_NOISE, fitted("none")).dealer._decks[0].deal(300)
+    order = replayed(CLEAN_THEN_NOISE, fitted("none")).dealer._decks[0].deal(600)
     right = (p.argmax(axis=1) == y)[order]
 
     assert [row["step"] for row in rolling] == [100, 200, 300, 400, 500, 600]
-    assert [row["n"] for row in rolling] == [50, 100, 100, 100, 100, 100]
+    windows = [order[max(0, step - 150) : step - 50] for step in range(100, 601, 100)]
+    assert [row["n"] for row in rolling] == [len(set(one.tolist())) for one in windows]
+    assert rolling[3]["n"] < 100  # the second pass has begun: what came twice counts once
     assert rolling[0]["value"] == pytest.approx(right[:50].mean())
     assert rolling[2]["value"] == pytest.approx(right[150:250].mean())
 
@@ -191,6 +193,21 @@ def test_wrong_labels_reach_what_learns_but_not_the_truth() -> None:
 
     assert find(found, scope="segment", metric="accuracy")[0]["value"] > 0.7
     assert find(found, scope="rolling", metric="accuracy")[-1]["value"] < 0.3
+
+
+def test_a_set_shown_sixteen_times_is_worth_one_showing() -> None:
+    """n and every interval of 16 passes over 300 examples are those of one pass."""
+    once, often = (
+        find(list(replayed((Segment((0,), 300 * times),), fitted("none")).rows()), scope="stream", calibrator="none")
+        for times in (1, 16)
+    )
+    one, many = ({row["metric"]: row for row in rows} for rows in (once, often))
+
+    for metric in ("accuracy", "ece", "nll", "coverage", "set_size"):
+        assert many[metric]["n"] == one[metric]["n"] == 300
+        for end in ("value", "ci_low", "ci_high"):
+            assert many[metric][end] == pytest.approx(one[metric][end], abs=1e-12)
+    assert many["accuracy"]["convention"].endswith("300 examples in 4800 steps")
 
 
 def peak(length: int) -> float:

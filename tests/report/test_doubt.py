@@ -7,12 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from testbed.cli import paired
 from testbed.report import brief, latex, markdown, terminal
 from testbed.report.doubt import DOUBT
 from testbed.report.load import read_run
 from testbed.report.payload import payload
 from testbed.report.selection import notes, selections, table_rows
+from testbed.results import paired
 from testbed.types import RESULTS, RESULTS_VERSION, arrow_schema
 
 
@@ -48,7 +48,7 @@ def test_the_selection_marks_the_robust_accuracy_of_that_model_alone(run):
     (table,) = selections(run, 50)
     head, rows = table_rows(table, {})
     at = head.index("robust_accuracy")
-    assert {row[1]: DOUBT in row[at] for row in rows} == {"adversarial": True}
+    assert {row[2]: DOUBT in row[at] for row in rows} == {"adversarial": True}
     assert any(note.startswith(DOUBT) for note in notes(table, {}))
 
 

@@ -123,3 +123,27 @@ def test_means_and_pooled_sets_share_the_columns_of_single_sets() -> None:
     (table,) = tables(rows)
     assert table.columns == (("gaussian", "auroc"), ("mean(far)", "auroc"))
     assert len(table.rows) == 2
+
+
+def test_many_intervals_say_how_many_are_wrong_and_few_say_nothing() -> None:
+    rows = [row(condition=f"c{i}", kind="shift", ci_low=0.4, ci_high=0.6) for i in range(40)]
+    (many,), (few,) = tables(rows), tables(rows[:5])
+    assert "of 40 some 2 are not; `testbed compare` tests differences" in many.notes()[0]
+    assert few.notes()[0] == "n = 10; [low, high] is the confidence interval"
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high", "text"),
+    [
+        ("accuracy", 0.2, 0.7, "0.500 ‡"),
+        ("accuracy", 0.3, 0.79, "0.500"),
+        ("augrc", 0.2, 0.46, "0.500 ‡"),
+        ("nll", 0.1, 9.0, "0.500"),
+        ("accuracy:seed_mean", 0.0, 1.0, "0.500 ‡"),
+    ],
+)
+def test_an_interval_over_half_of_the_range_says_that_n_is_too_small(metric, low, high, text) -> None:
+    (table,) = tables([row(metric=metric, ci_low=low, ci_high=high)])
+    ((_, cell),) = table.cells.items()
+    assert shown(cell) == text
+    assert any("n too small" in note for note in table.notes()) == text.endswith("‡")

@@ -1,5 +1,6 @@
 """The page of a stream: all of its data inside, thinned where the stream is long, and nothing fetched."""
 
+import io
 import json
 import re
 import shutil
@@ -8,12 +9,14 @@ import subprocess
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from testbed.cli import app, guarded
 from testbed.errors import UsageError
 from testbed.report import stream
 from testbed.report.stream import read_stream
 from testbed.report.stream_page import segments, stream_payload, write_stream_page
+from testbed.report.stream_terminal import show_stream
 from testbed.types import STREAM, STREAM_VERSION, arrow_schema
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -78,6 +81,18 @@ def test_report_and_query_know_a_stream(folder, capsys):
     assert ended("report", folder, "--weights", "equal")[0] == 2
     code, out = ended("query", "select count(*) as n from stream where scope = 'rolling'", folder, "--csv")
     assert (code, out) == (0, "n\n1000\n")
+
+
+@pytest.mark.parametrize("width", [40, 160])
+def test_a_piped_summary_is_not_cut(folder, width):
+    """Into a pipe every number is printed whole and on one line, however narrow the console thinks it is."""
+    out = io.StringIO()
+    show_stream(read_stream(folder), Console(file=out, width=width))
+    text = out.getvalue()
+    assert "…" not in text
+    lines = text.splitlines()
+    head = next(i for i, line in enumerate(lines) if "calibrator" in line and "accuracy" in line)
+    assert any(NAME in line and line.count("0.500") == 6 for line in lines[head:])
 
 
 def test_a_folder_without_a_stream_says_how_to_make_one(tmp_path):

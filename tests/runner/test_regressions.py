@@ -10,12 +10,14 @@ from scipy import stats
 from testbed.errors import UsageError
 from testbed.grid.planner import plan
 from testbed.metrics.bootstrap import Draws
-from testbed.metrics.recalibration import changes, mean_change
+from testbed.metrics.comparison import Difference, mean_difference
+from testbed.metrics.recalibration import changes
 from testbed.runner.regressions import judged
 
 
 def row(part="all", metric="nll", change=0.1, p=1e-9, digest="a", calibrator="isotonic"):
-    return {"part": part, "metric": metric, "change": change, "p": p, "digest": digest, "calibrator": calibrator}
+    d = Difference(metric, part, 500, 0.0, change, change, 0.0, 1.0, p, p, "unclear", "", 1e-30, "sign flips", 0.01, 90)
+    return vars(d) | {"digest": digest, "calibrator": calibrator}
 
 
 def test_a_part_that_got_worse_while_the_whole_did_not_is_silent():
@@ -43,15 +45,23 @@ def test_correction_is_over_the_run_and_each_family_apart():
     assert [one["p_holm"] for one in found] == pytest.approx([0.04, 0.04, 0.04])
 
 
-def test_changes_of_means_are_paired_t_tests():
+def test_changes_of_means_have_students_interval_and_sign_flips():
     rng = np.random.default_rng(0)
     before, after = rng.exponential(size=80), rng.exponential(size=80) * 0.8
 
-    got = mean_change("nll", "all", before, after)
+    got = mean_difference("nll", "all", before, after)
 
-    reference = stats.ttest_rel(after, before)
-    low, high = reference.confidence_interval(0.95)
-    assert (got.p, got.low, got.high) == pytest.approx((reference.pvalue, low, high))
+    low, high = stats.ttest_rel(after, before).confidence_interval(0.95)
+    flips = rng.choice([-1.0, 1.0], size=(20_000, 80)) @ (after - before)
+    assert (got.low, got.high) == pytest.approx((low, high))
+    assert got.p == pytest.approx((np.abs(flips) >= abs((after - before).sum())).mean(), abs=0.015)
+
+
+def test_a_row_says_what_it_could_show():
+    found = judged([row(p=0.9), row("class 1", p=0.9), row(p=None) | {"p_least": 1.0}])
+
+    assert found[0]["visible"] == pytest.approx(0.028, abs=1e-3) and found[1]["visible"] is None
+    assert found[2]["verdict"] == "too few to tell" and found[2]["p_holm"] is None
 
 
 def test_under_no_change_false_alarms_stay_at_their_level():
@@ -66,7 +76,7 @@ def test_under_no_change_false_alarms_stay_at_their_level():
         parts = {f"class {k}": np.flatnonzero(y == k) for k in range(3)}
         kept = np.ones(400, bool)
         found = [vars(d) | {"digest": "a"} for d in changes(a, b, y, parts, Draws(seed, 400, 200), (kept, kept))]
-        alarms.append(any(one["verdict"] != "unclear" for one in judged(found)))
+        alarms.append(any(one["verdict"] in ("better", "worse") for one in judged(found)))
 
     assert np.mean(alarms) < 0.2  # two families at 5 %
 

@@ -31,8 +31,11 @@ const text = (value) => (present(value) ? String(value) : "–");
 const failed = (row) => row.status !== "ok" || !present(row.value);
 const pending = (row) => row.status === "missing";
 const doubted = (row) => row.doubted === true;
-const marked = (row) => spell(row.value) + (doubted(row) ? " †" : "");
+const small = (row) => !failed(row) && row.small === true;
+const marks = (row) => (doubted(row) ? "†" : "") + (small(row) ? "‡" : "");
+const marked = (row) => (marks(row) ? `${spell(row.value)} ${marks(row)}` : spell(row.value));
 const DOUBT_NOTE = "† an audit of this attack failed, so the number may be too good; the flags are in its details.";
+const SMALL_NOTE = "‡ n too small: the interval fills half of the metric's range or more.";
 const detection = (row) => present(row.ood_set);
 
 function spell(value) {

@@ -33,10 +33,17 @@ function header(views, view, change) {
   document.getElementById("top").replaceChildren(...[
     h("h1", {}, DATA.name),
     h("p", { class: "counts" }, counts.filter(([name]) => unit(name)).map(([name, words]) => h("span", {}, h("b", {}, String(unit(name))), ` ${unit(name) === 1 ? words.replace(/s$/, "") : words}`)), h("span", {}, h("b", {}, String(ROWS.length)), " numbers")),
-    h("p", { class: "note" }, where.filter(present).join(" · ")),
+    h("p", { class: "note" }, where.filter(present).join(" · ")), eachAlone(),
     progressBar(), ...DATA.notes.map((note) => h("p", { class: "note" }, note)), failures(),
     views.length > 1 ? h("div", { class: "controls" }, choice("data set", views.map((name) => [name, name.replace("\u0000", " · ").replace(/ · $/, "")]), view, change)) : null,
   ].filter(Boolean));
+}
+
+// What to know of many intervals at once.
+function eachAlone() {
+  const count = ROWS.filter((row) => !failed(row) && present(row.ci_low)).length;
+  if (count < 20) return null;
+  return h("p", { class: "note" }, `Each 95 % interval alone is right in 95 of 100: of these ${count.toLocaleString("en")} some ${Math.round(count / 20).toLocaleString("en")} ${Math.round(count / 20) === 1 ? "is" : "are"} not. Whether two numbers differ is for paired tests to say (compare), never for intervals that overlap or do not.`);
 }
 
 function main() {

@@ -62,7 +62,8 @@ function regressions(dataset) {
   if (!found.length) return null;
   const base = found[0].before_calibrator;
   const left = DATA.regressions.left_out;
-  const words = `What recalibration changed against ${base}, on the same examples, with paired intervals and p-values corrected over the whole run (Holm). Silent: a class or group that got worse although its whole set did not, or a condition that got worse although the mean over conditions did not.${left ? ` ${left} more rows are in regressions.parquet.` : ""}`;
+  const sizes = DATA.regressions.families.map(({ whole, size, few }) => `${size} of ${whole ? "whole sets" : "parts"}, ${few} too few to tell`).join("; ");
+  const words = `What recalibration changed against ${base}, on the same examples, by paired tests. Families over the whole run: ${sizes}; p is Holm's over the tests that can reject. Silent: a class or group that got worse although its whole set did not, or a condition that got worse although the mean over conditions did not.${left ? ` ${left} more rows are in regressions.parquet.` : ""}`;
   return section("regressions", "Silent regressions", words, (state, redraw) => {
     const show = state.show ?? "silent";
     const options = [["silent", "silent regressions"], ["worse", "all that got worse"], ["all", "whole sets"]];
@@ -71,8 +72,8 @@ function regressions(dataset) {
     const mine = found.filter((row) => keep(row) && (!present(state.calibrator) || row.calibrator === state.calibrator) && (!present(state.model) || row.model === state.model));
     const flips = (row) => (row.lost + row.gained + row.moved ? `${row.lost} lost, ${row.gained} gained, ${row.moved} moved` : "none");
     const cells = (row) => [row.model, row.label, row.calibrator, row.part, row.metric, row.n, spell(row.before), spell(row.after), `${row.change > 0 ? "+" : ""}${spell(row.change)} [${spell(row.low)}, ${spell(row.high)}]`,
-      present(row.p_holm) ? row.p_holm.toPrecision(2) : "–", row.verdict === "unclear" ? "" : row.verdict, present(row.lost) ? flips(row) : ""];
-    const heads = ["model", "condition", "calibrator", "part", "metric", "n", "before", "after", "change", "p", "", "changed predictions"];
+      present(row.p_holm) ? (row.p_holm < 1e-15 ? "<1e-15" : row.p_holm.toPrecision(2)) : "–", `${row.verdict === "unclear" ? "no difference found" : row.verdict}${present(row.visible) ? `; shows ${row.visible.toPrecision(2)}` : ""}`, present(row.lost) ? flips(row) : ""];
+    const heads = ["model", "condition", "calibrator", "part", "metric", "n", "before", "after", "change", "p", "verdict", "changed predictions"];
     return [
       h("div", { class: "controls" }, choice("show", options, show, (value) => redraw({ show: value })),
         models.length > 1 ? choice("model", [[null, "all"], ...models.map((name) => [name, name])], state.model ?? null, (value) => redraw({ model: value })) : null,

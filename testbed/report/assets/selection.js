@@ -1,4 +1,4 @@
-// Which combination to deploy: weights that can be moved, the Pareto front, and how often each wins in paired resamples.
+// Which combination to deploy: weights that can be moved, the Pareto front, and the set that may hold the best one.
 
 function weighted(table, weights) {
   const sign = table.criteria.map(({ higher }) => (higher ? 1 : -1));
@@ -7,14 +7,25 @@ function weighted(table, weights) {
   const low = sign.map((_, c) => Math.min(...points.map((values) => values[c])));
   const span = sign.map((_, c) => Math.max(...points.map((values) => values[c])) - low[c]);
   const score = (values) => values.reduce((sum, value, c) => sum + (span[c] > 0 ? weights[c] * (value - low[c]) / span[c] : 0), 0);
-  const wins = points.map(() => 0);
-  for (const resample of table.replicates) {
-    const scores = resample.map((values) => score(oriented(values)));
-    const best = Math.max(...scores);
-    const winners = scores.flatMap((value, i) => (value === best ? [i] : []));
-    for (const i of winners) wins[i] += 1 / winners.length;
-  }
-  return table.candidates.map((candidate, i) => ({ ...candidate, utility: score(points[i]), best: wins[i] / table.replicates.length }));
+  const utilities = points.map(score);
+  const may = mayBeBest(utilities, table.replicates.map((resample) => resample.map((values) => score(oriented(values)))));
+  return table.candidates.map((candidate, i) => ({ ...candidate, utility: utilities[i], may: may[i] }));
+}
+
+// Hsu's set, as testbed.metrics.selection.may_be_best: out where another is ahead by more standard errors than chance gives.
+function mayBeBest(utilities, draws) {
+  const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
+  const means = utilities.map((_, k) => mean(draws.map((draw) => draw[k])));
+  return utilities.map((mine, j) => {
+    const apart = draws.map((draw) => draw.map((value, k) => value - means[k] - (draw[j] - means[j])));
+    const errors = utilities.map((_, k) => Math.sqrt(mean(apart.map((row) => row[k] ** 2))));
+    const noisy = utilities.flatMap((_, k) => (errors[k] > 1e-9 ? [k] : []));
+    if (utilities.some((other, k) => errors[k] <= 1e-9 && other > mine + 1e-9)) return false;
+    if (!noisy.length) return true;
+    const most = (row) => Math.max(...noisy.map((k) => row[k] / errors[k]));
+    const chance = apart.map(most).sort((a, b) => a - b);
+    return most(utilities.map((other) => other - mine)) <= chance[Math.ceil(0.95 * chance.length) - 1];
+  });
 }
 
 function weightInputs(table, weights, change) {
@@ -24,19 +35,19 @@ function weightInputs(table, weights, change) {
 }
 
 function selectionTable(table, weights) {
-  const rows = weighted(table, weights).sort((a, b) => b.best - a.best || b.utility - a.utility);
+  const rows = weighted(table, weights).sort((a, b) => b.may - a.may || b.utility - a.utility);
   const cell = (row, c) => h("td", { class: "numeric" }, h("span", { class: "value" }, spell(row.values[c]) + (row.doubted && row.doubted[c] ? " †" : "")),
     present(row.low[c]) ? h("span", { class: "between" }, ` [${spell(row.low[c])}, ${spell(row.high[c])}]`) : null);
-  const head = ["Pareto", "model", "calibrator", "detector", ...table.criteria.map(({ name }) => name), "utility", "P(best)"];
-  const body = rows.map((row) => h("tr", {}, h("td", {}, row.front ? "★" : ""), h("th", { scope: "row" }, row.model + (row.train_seed ? ` #${row.train_seed}` : "")), h("td", {}, row.calibrator), h("td", {}, text(row.detector)),
-    table.criteria.map((_, c) => cell(row, c)), h("td", { class: "numeric" }, spell(row.utility)), h("td", { class: "numeric" }, row.best.toFixed(3))));
+  const head = ["may be best", "Pareto", "model", "calibrator", "detector", ...table.criteria.map(({ name }) => name), "utility"];
+  const body = rows.map((row) => h("tr", {}, h("td", {}, row.may ? "yes" : ""), h("td", {}, row.front ? "★" : ""), h("th", { scope: "row" }, row.model + (row.train_seed ? ` #${row.train_seed}` : "")), h("td", {}, row.calibrator), h("td", {}, text(row.detector)),
+    table.criteria.map((_, c) => cell(row, c)), h("td", { class: "numeric" }, spell(row.utility))));
   return h("div", { class: "scroll tall" }, h("table", { class: "chosen" }, h("thead", {}, h("tr", {}, head.map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, body)));
 }
 
 function modelSelection(dataset) {
   const tables = DATA.selection.filter((table) => table.dataset === dataset);
   if (!tables.length) return null;
-  const note = "Each criterion is scaled by its range over these combinations, weighted and summed. P(best) is the share of paired resamples of the test examples in which a combination has the largest sum: where it is spread, this test set cannot tell the winners apart. A star: no other combination is at least as good in everything.";
+  const note = "Each criterion is scaled by its range over these combinations, weighted and summed. Those that may be best are the set that holds the best one in 95 of 100 test sets (Hsu): where there are several, this test set names no winner. testbed report --weights adds a shrunk probability. A star: no other combination is at least as good in everything.";
   return section("selection", "Model selection", note, (state, redraw) => tables.flatMap((table, t) => {
     const weights = state[t] ?? table.criteria.map(() => 1);
     const said = table.criteria.map(({ name, convention }) => `${name}: ${convention}`).join("; ");

@@ -54,7 +54,8 @@ function heatTable(rows, stub, over, order) {
     })));
   const head = h("tr", {}, stub.map((name) => h("th", { scope: "col" }, name)), heads.map((name) => h("th", { scope: "col", class: "over" }, name, groupOf(rows, over, name))));
   const doubts = rows.some(doubted) ? h("p", { class: "note" }, DOUBT_NOTE) : "";
-  return h("div", {}, h("div", { class: "scroll" }, h("table", { class: "heat" }, h("thead", {}, head), h("tbody", {}, body))), doubts);
+  const smalls = rows.some(small) ? h("p", { class: "note" }, SMALL_NOTE) : "";
+  return h("div", {}, h("div", { class: "scroll" }, h("table", { class: "heat" }, h("thead", {}, head), h("tbody", {}, body))), doubts, smalls);
 }
 
 // Label columns: the given ones, and of the others those without which two rows would stand in one place.

@@ -34,8 +34,9 @@ def recalibrated(job: Job, store: Store, writer: Writer) -> None:
     flipped = flips(p, q, labels)
     rows = [{name: getattr(d, name) for name in COLUMNS} for d in found]
     rows[0] |= {"lost": flipped.lost, "gained": flipped.gained, "moved": flipped.moved}
-    kinds = dict.fromkeys(("metric", "part", "verdict", "convention"), pa.string())
-    kinds |= dict.fromkeys(("n", "lost", "gained", "moved"), pa.int64())
+    kinds = dict.fromkeys(("metric", "part", "verdict", "convention", "test"), pa.string())
+    kinds |= dict.fromkeys(("n", "differing", "lost", "gained", "moved"), pa.int64())
+    kinds["higher_is_better"] = pa.bool_()
     schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in (*COLUMNS, "lost", "gained", "moved")])
     writer.table("rows", pa.Table.from_pylist(rows, schema=schema))
 

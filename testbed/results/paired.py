@@ -1,9 +1,12 @@
 """What `testbed compare` compares: cells of two runs that differ in nothing but the run, or in what the user names.
 
-Probabilities and scores are read from the store (the run folder keeps one confidence an example, which cannot give NLL
-or Brier), aligned on example ids, and compared under shared resamples. P-values are corrected by Holm in two families
-over the whole command, one of whole sets and one of their parts (classes and groups), so that in each the chance of
-any false alarm is 5 %, however many cells there are.
+Probabilities and scores are read from the store (the run folder keeps one confidence per example, which cannot give NLL
+or Brier), aligned on example ids, and compared under shared resamples. There are two families over the whole command,
+fixed before anything is read: whole sets, and their parts (classes and groups). In each the chance of any false alarm
+is 5 %, however many cells there are (`testbed.metrics.families`).
+
+Two cells of one digest have one recipe. Where both runs read one store they are one artifact; where the stores are two
+and the bytes differ, another machine made them, and the difference is counted and said, not tested.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from testbed.types import Array, Ints, Job
 
 if TYPE_CHECKING:
     from testbed.metrics.bootstrap import Draws
-    from testbed.metrics.comparison import Difference, Flips, Verdict
+    from testbed.metrics.comparison import Difference, Flips
     from testbed.store import Store
 
 #: What names a cell; all but the ones that the user picks on either side must agree. Conditions are told by what they
@@ -110,8 +113,33 @@ class WorstGroup(ProbabilityMetric):
         return Measured(value, shares.min(axis=1), f"worst of {'groups' if self.groups else 'classes'}")
 
 
-def compared(before: Side, after: Side, only: frozenset[str] = frozenset()) -> tuple[list[Compared], int]:
-    """Every pair of cells compared, and how many pairs are one and the same artifact; `only` names metrics.
+@dataclass(frozen=True)
+class Comparison:
+    """All that one command compared.
+
+    cells      every pair of cells that differ           same   pairs of one recipe
+    elsewhere  of those, how many hold other bytes: made on a machine that rounds otherwise
+    classes    the CPU classes of the two runs ("" where a run does not say)
+    """
+
+    cells: tuple[Compared, ...]
+    same: int
+    elsewhere: int
+    classes: tuple[str, str]
+
+    def family(self, whole: bool) -> list[Difference]:
+        """The differences of whole sets, or of parts: one family of tests."""
+        return [d for one in self.cells for d in one.differences if (d.part == "all") == whole]
+
+    def level(self, whole: bool) -> float:
+        """The level at which the most significant test of a family must reject."""
+        from testbed.metrics.families import ALPHA
+
+        return ALPHA / max(1, sum(d.p_holm == d.p_holm for d in self.family(whole)))
+
+
+def compared(before: Side, after: Side, only: frozenset[str] = frozenset()) -> Comparison:
+    """Every pair of cells compared; `only` names metrics.
 
     Numbers of different protocols do not compare: UsageError.
     """
@@ -124,7 +152,26 @@ def compared(before: Side, after: Side, only: frozenset[str] = frozenset()) -> t
         raise UsageError(f"{before.run.folder} and {after.run.folder} share no cell; {_hint(before, after)}")
     differ = [key for key in shared if first[key][1] != second[key][1]]
     found = [_pair(before, after, first[key], second[key], only) for key in differ]
-    return corrected([one for one in found if one.differences]), len(shared) - len(differ)
+    same = [first[key][1] for key in shared if first[key][1] == second[key][1]]
+    classes = (cpu_class(before.run), cpu_class(after.run))
+    cells = corrected([one for one in found if one.differences])
+    return Comparison(tuple(cells), len(same), _elsewhere(before.store, after.store, same), classes)
+
+
+def _elsewhere(before: Store, after: Store, digests: Sequence[str]) -> int:
+    """How many artifacts have other bytes in the other store."""
+    if before.url == after.url:
+        return 0
+    one, other = (store.manifests(digests) for store in (before, after))
+    return sum(d in other and one[d].content != other[d].content for d in one)
+
+
+def cpu_class(run: Run) -> str:
+    """The CPU class that a run's plan names; "" where it names none."""
+    from testbed.provenance import cpu_class as spelled
+
+    cpu = (run.plan.get("provenance") or {}).get("cpu")
+    return spelled(cpu) if cpu else ""
 
 
 def _hint(before: Side, after: Side) -> str:
@@ -208,6 +255,7 @@ def _detection(before: Side, after: Side, one: str, other: str) -> Iterator[Diff
     """AUROC of both sides on the same examples, by DeLong's paired test."""
     from testbed.metrics import delong
     from testbed.metrics.comparison import Difference
+    from testbed.metrics.ood import AUROC
 
     parts, sizes = [], []
     for side, digest in ((before, one), (after, other)):
@@ -220,40 +268,21 @@ def _detection(before: Side, after: Side, one: str, other: str) -> Iterator[Diff
     ):
         return
     a, b = (delong.components(*side) for side in parts)
-    change = delong.difference(b, a)
-    yield Difference("auroc", "all", sum(map(len, sizes[0])), a.auroc, b.auroc, change.value, change.low, change.high,
-                     change.p, change.p, "unclear", "after - before, DeLong paired")  # fmt: skip
+    d = delong.difference(b, a)
+    yield Difference("auroc", "all", sum(map(len, sizes[0])), a.auroc, b.auroc, d.value, d.low, d.high, d.p, d.p,
+                     "unclear", "after - before, paired; DeLong on Welch's t", d.least, "delong", d.error, d.differing,
+                     AUROC.higher_is_better)  # fmt: skip
 
 
 def corrected(found: Sequence[Compared]) -> list[Compared]:
-    """The same with p-values corrected by Holm, whole sets and parts apart, and verdicts by those."""
-    from testbed.metrics.comparison import holm
+    """The same with corrected p-values and verdicts, whole sets and parts as two families."""
+    from testbed.metrics.comparison import judged
 
-    families: dict[bool, list[float]] = {True: [], False: []}
-    for one in found:
-        for d in one.differences:
-            families[d.part == "all"].append(d.p)
-    adjusted = {whole: iter(holm(values).tolist()) for whole, values in families.items()}
-    return [
-        replace(one, differences=tuple(judged(d, next(adjusted[d.part == "all"])) for d in one.differences))
-        for one in found
-    ]
-
-
-def judged(difference: Difference, p_holm: float) -> Difference:
-    """A difference with this corrected p-value, better or worse where it is below 5 %."""
-    gain = difference.change if higher_is_better(difference.metric) else -difference.change
-    verdict: Verdict = "unclear" if not p_holm < 0.05 else "better" if gain > 0 else "worse"
-    return replace(difference, p_holm=p_holm, verdict=verdict)
-
-
-def higher_is_better(metric: str) -> bool:
-    """Which way a metric is good."""
-    from testbed.plugins import installed, read
-
-    if metric in installed("metric"):
-        return bool(read("metric", metric).facts["higher_is_better"])
-    return metric in ("worst_group_accuracy", "auroc")
+    families = {
+        whole: iter(judged([d for one in found for d in one.differences if (d.part == "all") == whole]))
+        for whole in (True, False)
+    }
+    return [replace(one, differences=tuple(next(families[d.part == "all"]) for d in one.differences)) for one in found]
 
 
 def picks(given: Iterable[str], names: Sequence[str] = PICKED) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""What is computed from finished runs: paired comparisons of their cells, and what a family of tests says."""
