@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from testbed.metrics.corruption import ALEXNET, EXTRA
+from testbed.metrics.options import Checked
 from testbed.types import Float64, Paper
 
 HENDRYCKS = Paper(
@@ -57,7 +58,7 @@ class Measures:
 
 
 @dataclass(frozen=True)
-class Aggregate:
+class Aggregate(Checked):
     """Base: what an aggregate is of, and what it needs of the grid."""
 
     needs: ClassVar[str] = "conditions"

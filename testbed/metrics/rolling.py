@@ -1,20 +1,24 @@
-"""Accuracy, ECE, NLL and coverage of a stream's last `window` labelled examples, in memory that does not grow."""
+"""Accuracy, ECE, NLL and coverage of a stream's last `window` labelled examples, in memory that does not grow.
+
+Their intervals are those of the metrics of a set (`bounded`, `gaps`) and take the examples of the window as independent.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from testbed.errors import DataError
 from testbed.metrics.binning import equal_width
-from testbed.metrics.bootstrap import LEVEL, Draws
-from testbed.metrics.calibration_error import binned_gap, binned_gap_draws
+from testbed.metrics.bootstrap import LEVEL
+from testbed.metrics.bounded import gamma_interval, skewed_mean_interval
+from testbed.metrics.calibration_error import of_cells
 from testbed.metrics.estimate import Estimate
+from testbed.metrics.gaps import cells
 from testbed.metrics.inputs import confidence as checked
-from testbed.metrics.scores import wilson
+from testbed.metrics.scores import share
 from testbed.types import Float64
 
 
@@ -29,8 +33,6 @@ class Rolling:
     """
 
     window: int = 1000
-    seed: int = 0
-    replicates: int = 200
     seen: int = field(default=0, init=False)
     _ring: Float64 = field(init=False, repr=False)
 
@@ -51,35 +53,41 @@ class Rolling:
             self.seen += len(rows)
 
     def accuracy(self) -> Estimate:
-        """Share of right predictions in the window, Wilson interval."""
+        """Share of right predictions in the window."""
         return self._share(1, "rolling accuracy")
 
     def coverage(self) -> Estimate:
-        """Share of labels held by their sets in the window, Wilson interval."""
+        """Share of labels held by their sets in the window."""
         return self._share(2, "rolling coverage")
 
     def ece(self, bins: int = 15) -> Estimate:
-        """ECE of the window, basic bootstrap interval."""
+        """ECE of the window."""
         rows = self._rows()
-        gap, index = rows[:, 0] - rows[:, 1], equal_width(rows[:, 0], bins)
-        draws = _draws(self.seed, len(rows), self.replicates)
         named = f"rolling, window {self.window}, guo, {bins} bins of equal width, top label"
-        return draws.estimate(binned_gap(gap, index), binned_gap_draws(gap, index, draws), named, "basic")
+        return of_cells(cells(rows[:, 0], rows[:, 1], equal_width(rows[:, 0], bins)), len(rows), named)
 
     def nll(self) -> Estimate:
-        """Mean loss of the window in nats, percentile bootstrap interval."""
-        return self._mean(3, "rolling nll, nats")
+        """Mean loss of the window in nats."""
+        losses = self._all_of(3, "rolling nll")
+        low, high = skewed_mean_interval(losses)
+        named = f"rolling nll, nats, window {self.window}; hall-t {LEVEL:.0%}"
+        return Estimate(float(losses.mean()), max(0.0, low), high, named, len(losses))
 
     def set_size(self) -> Estimate:
-        """Mean size of the window's sets, percentile bootstrap interval."""
-        return self._mean(4, "rolling mean set size")
+        """Mean size of the window's sets; one more set may be one larger than the largest."""
+        sizes = self._all_of(4, "rolling mean set size")
+        n, most = len(sizes), float(sizes.max()) + 1
+        variance = float(sizes.var(ddof=1)) / n if n > 1 else 0.0
+        low, high = gamma_interval(float(sizes.mean()), variance, most / n, (most / n) ** 2, top=most, both=n == 1)
+        return Estimate(
+            float(sizes.mean()), low, high, f"rolling mean set size, window {self.window}; gamma {LEVEL:.0%}", n
+        )
 
-    def _mean(self, column: int, name: str) -> Estimate:
+    def _all_of(self, column: int, name: str) -> Float64:
         values = self._rows()[:, column]
         if np.isnan(values).any():
             raise DataError(f"{name}: an example of the window does not have it")
-        draws = _draws(self.seed, len(values), self.replicates)
-        return draws.estimate(float(values.mean()), draws.means(values), f"{name}, window {self.window}")
+        return values
 
     def _rows(self) -> Float64:
         if self.seen == 0:
@@ -91,13 +99,4 @@ class Rolling:
         values = values[~np.isnan(values)]
         if len(values) == 0:
             raise DataError(f"{name}: no example of the window has it")
-        low, high = wilson(float(values.sum()), len(values))
-        return Estimate(
-            float(values.mean()), low, high, f"{name}, window {self.window}; wilson {LEVEL:.0%}", len(values)
-        )
-
-
-@lru_cache(maxsize=4)
-def _draws(seed: int, n: int, replicates: int) -> Draws:
-    """The resamples of a window, shared by all measures and by all that are rolled together."""
-    return Draws(seed, n, replicates, "rolling")
+        return share(values, f"{name}, window {self.window}")

@@ -15,7 +15,7 @@ import numpy as np
 
 from testbed.metrics.binning import equal_width
 from testbed.metrics.bootstrap import bounds
-from testbed.metrics.scores import wilson
+from testbed.metrics.bounded import clopper_pearson
 from testbed.monitoring.judged import Judged
 from testbed.seeding import Rng
 from testbed.types import Float64, Ints
@@ -90,7 +90,7 @@ class Tally:
         return _as_row(name, metric, float(values[0]), low, high, self.n, convention)
 
     def _share(self, name: str, metric: str, count: float) -> dict[str, Any]:
-        return _as_row(name, metric, count / self.n, *wilson(count, self.n), self.n, "wilson 95%")
+        return _as_row(name, metric, count / self.n, *clopper_pearson(count, self.n), self.n, "clopper-pearson 95%")
 
     def _mean(self, name: str, metric: str, total: float, squares: float) -> dict[str, Any]:
         mean = total / self.n
