@@ -56,13 +56,12 @@ def exact_ends(successes: Array, n: Array, tail: float) -> tuple[Array, Array]:
 
 def gamma_interval(
     value: float, variance: float, mistake: float, square: float, *, floor: float = 0.0, top: float = 1.0,
-    mirror: bool = True, both: bool = False, level: float = LEVEL,
+    both: bool = False, level: float = LEVEL,
 ) -> Ends:  # fmt: skip
     """The gamma interval of a number in [floor, top], cut there; it holds the value.
 
     variance         of the value; NaN gives the whole range
     mistake, square  mean and mean square of what one more mistake would add
-    mirror           count from `top` where it is nearer; else always from `floor`
     both             allow for a mistake in both directions (differences, whose middle is no end)
 
     >>> [round(end, 4) for end in gamma_interval(0.0, 0.0, 1 / 50, 1 / 50**2)]
@@ -72,7 +71,7 @@ def gamma_interval(
     """
     if math.isnan(variance):
         return floor, top
-    flipped = mirror and value - floor > top - value
+    flipped = value - floor > top - value
     y = max(0.0, top - value if flipped else value - floor)
     under = gamma_quantile((1 - level) / 2, y, variance)
     over = gamma_quantile((1 + level) / 2, y + mistake, variance + square)
@@ -96,7 +95,9 @@ def gamma_quantile(q: float, mean: float, variance: float) -> float:
     return float(variance / mean * gammaincinv(mean * mean / variance, q))
 
 
-def mean_interval(values: Array, *, floor: float = 0.0, top: float = 1.0, both: bool = False, level: float = LEVEL) -> Ends:
+def mean_interval(
+    values: Array, *, floor: float = 0.0, top: float = 1.0, both: bool = False, level: float = LEVEL
+) -> Ends:
     """The gamma interval of the mean of one value in [floor, top] for each example, `[n]`.
 
     >>> [round(end, 4) for end in mean_interval(np.zeros(50))]

@@ -82,9 +82,7 @@ def adaptive_ece(p: Any, y: Any, bins: int = 15) -> float:
     return binned_gap(values - hits, binning.equal_mass(values, bins))
 
 
-def classwise_ece(
-    p: Any, y: Any, bins: int = 15, over: Over = "mean", mass: Mass = "width"
-) -> float:
+def classwise_ece(p: Any, y: Any, bins: int = 15, over: Over = "mean", mass: Mass = "width") -> float:
     """Calibration error of each class's probability against 1[y = class], averaged or summed over classes.
 
     over   "mean" (Nixon 2019) or "sum"; the mean is tiny for many classes, as most probabilities are near 0
@@ -149,11 +147,11 @@ class Mce(Analytic):
         found = cells(values, hits, binning.equal_width(values, self.bins, self.convention))
         best = largest_interval(found)
         value, upper = (
-            f"about {found.total[i] / found.count[i]:.2f} (n={int(found.count[i])})" for i in (best.at, best.widest)
+            f"about {found.total[i] / found.size[i]:.2f} (n={int(found.size[i])})" for i in (best.at, best.widest)
         )
         words = f"{self.convention}, {self.bins} bins of equal width, {what}; value by the bin {value}, upper end by "
         words += f"that {upper}; empty bins not covered; clopper-pearson a bin {LEVEL:.0%}"
-        gap = float((np.abs(found.gap) / found.count).max())
+        gap = float((np.abs(found.gap) / found.size).max())
         return Estimate(gap, best.low, best.high, words, len(values))
 
 
@@ -169,9 +167,7 @@ class AdaptiveEce(Analytic):
     def measure(self, probs: Any, labels: Any, draws: Draws) -> Measured:
         values, hits = top_label(*probabilities(probs, labels, "adaptive_ece"))
         index = binning.equal_mass(values, self.bins)
-        return Measured(
-            binned_gap(values - hits, index), binned_gap_draws(values - hits, index, draws), self._named()
-        )
+        return Measured(binned_gap(values - hits, index), binned_gap_draws(values - hits, index, draws), self._named())
 
     def estimate(self, probs: Any, labels: Any) -> Estimate:
         values, hits = top_label(*probabilities(probs, labels, "adaptive_ece"))

@@ -78,7 +78,9 @@ class DebiasedEce(Analytic):
         return Estimate(value, min(low, value), max(high, value), f"{self._named()}; {how} {LEVEL:.0%}", n)
 
     def _named(self) -> str:
-        return f"{self.norm} debiased, {self.bins} bins of equal {'mass' if self.mass == 'equal' else 'width'}, top label"
+        return (
+            f"{self.norm} debiased, {self.bins} bins of equal {'mass' if self.mass == 'equal' else 'width'}, top label"
+        )
 
 
 def _bins(values: Float64, bins: int, mass: Mass) -> Any:

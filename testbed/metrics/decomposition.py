@@ -12,8 +12,8 @@ CORP (Dimitriadis, Gneiting & Jordan 2021) needs no bins: each class's best mono
 violators) is fitted on the set itself; refinement is the Brier score after it, miscalibration the gain, never negative.
 
 The fitted curve is better on its own set than the population's best curve is, and a curve fitted on other folds is
-worse: so the mean loss after the first bounds refinement from below, that after the second from above, each by a gamma
-interval's end (`bounded`), and the other way round for miscalibration. Fold of example i is i mod 5.
+worse: so the mean loss after the first bounds refinement from below, that after the second from above, each by the
+end of Hall's interval (`bounded`), and the other way round for miscalibration. Fold of example i is i mod 5.
 
 `loss_split` does the same with any recalibration, cross-fitted, so that it can be negative out of sample.
 """
@@ -93,9 +93,7 @@ def brier_split(p: Any, y: Any) -> Split:
     return Split(refined, brier(p, y) - refined)
 
 
-def loss_split(
-    p: Any, y: Any, recalibrate: Recalibrate, loss: Loss = "nll", folds: int = 5
-) -> Split:
+def loss_split(p: Any, y: Any, recalibrate: Recalibrate, loss: Loss = "nll", folds: int = 5) -> Split:
     """Refinement = loss of cross-fitted `recalibrate(fit_p, fit_y, p)`; calibration = the loss minus that.
 
     Example i is in fold i mod `folds`. Out of sample, so calibration can come out below 0.
@@ -186,7 +184,7 @@ def _refined(p: Float64, y: Ints) -> tuple[Float64, Float64]:
 
 
 def _between(lower: Float64, upper: Float64, worst: float) -> tuple[float, float]:
-    """Lower end of the mean of `lower` and upper end of that of `upper`, one example more being `worst` in the latter."""
+    """Lower end of the mean of `lower`, upper end of that of `upper`, to which one example of `worst` is added."""
     low = skewed_mean_interval(lower)[0]
     high = max(skewed_mean_interval(upper)[1], float((upper.sum() + 3.69 * worst) / (len(upper) + 3.69)))
     return max(0.0, min(low, float(lower.mean()))), min(worst, high)

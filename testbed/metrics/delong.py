@@ -22,7 +22,6 @@ from testbed.metrics.bootstrap import LEVEL
 from testbed.metrics.bounded import gamma_interval
 from testbed.types import Array, Float64
 
-
 #: With fewer examples than this on the smaller side, one more mistake is given more weight.
 _FEW: Final = 30
 

@@ -147,7 +147,7 @@ class _Failure(Checked):
         n = len(score)
         variance = float(np.square(influence(arrange(score, right), self.measure)).sum())
         one, square, top = (0.5 / n, 1 / (3 * n * n), 0.5) if self.measure == "augrc" else (1 / n, 2 / n**2, 1.0)
-        low, high = gamma_interval(value, variance, one, square, top=top, mirror=self.measure == "augrc")
+        low, high = gamma_interval(value, variance, one, square, top=top, both=2 * value > top)
         return Estimate(value, low, high, f"{words}; gamma-jackknife {LEVEL:.0%}", n)
 
 

@@ -34,14 +34,14 @@ _MOST_EXCESS: Final = 1.5
 class Cells(NamedTuple):
     """Sums in the non-empty cells, float64 `[cells]` each, g = confidence - hit being an example's gap.
 
-    gap     sum of g               square  sum of g^2            count  examples
+    gap     sum of g               square  sum of g^2            size  examples
     total   sum of confidence      null    sum of c (1 - c), the variance of `gap` were the model calibrated
     hits    sum of hits
     """
 
     gap: Float64
     square: Float64
-    count: Float64
+    size: Float64
     total: Float64
     null: Float64
     hits: Float64
@@ -127,13 +127,13 @@ def noise(found: Cells) -> float:
     >>> noise(cells(np.array([0.5, 0.5]), np.array([1.0, 0.0]), np.array([0, 0]))).__round__(9)
     0.5
     """
-    p = np.clip(found.total / found.count, 1e-12, 1 - 1e-12)
-    return float((binomial_deviation(found.count, p) * _narrower(found, p)).sum())
+    p = np.clip(found.total / found.size, 1e-12, 1 - 1e-12)
+    return float((binomial_deviation(found.size, p) * _narrower(found, p)).sum())
 
 
 def _narrower(found: Cells, p: Float64) -> Float64:
     """Standard deviation of a cell's gap relative to that of a binomial with the cell's mean confidence."""
-    return np.asarray(np.sqrt(np.minimum(found.null / (found.count * p * (1 - p)), 1)))
+    return np.asarray(np.sqrt(np.minimum(found.null / (found.size * p * (1 - p)), 1)))
 
 
 def absolute_interval(found: Cells, n: int, inflate: float = 1.0, shrink: float = 1.0, most: float = 1.0) -> Ends:
@@ -146,10 +146,10 @@ def absolute_interval(found: Cells, n: int, inflate: float = 1.0, shrink: float 
     >>> [round(end, 4) for end in absolute_interval(sure, 50)]
     [0.0, 0.0824]
     """
-    p = np.clip(found.total / found.count, 1e-12, 1 - 1e-12)
+    p = np.clip(found.total / found.size, 1e-12, 1 - 1e-12)
     plug = float(np.abs(found.gap).sum())
     own = np.maximum(found.square - found.gap**2 / n, 0)
-    unseen = own + shrink * _Z * _Z / 2 * found.count / n * (p * p + (1 - p) ** 2)
+    unseen = own + shrink * _Z * _Z / 2 * found.size / n * (p * p + (1 - p) ** 2)
     excess = _excess(found, p, own, unseen)
     low = plug - pearson_quantile(1 - _TAIL, excess.mean, inflate * excess.variance, inflate**1.5 * excess.third)
     r = np.sqrt(unseen)
@@ -169,8 +169,8 @@ def _excess(found: Cells, p: Float64, own: Float64, unseen: Float64) -> Moments:
     kappa = max(1.5, math.sqrt(2 * math.log(len(found.gap))))
     beyond = np.maximum(np.abs(found.gap) / spread - kappa, 0)
     fold = folded(beyond)
-    full, variance = found.count * p * (1 - p), np.maximum(found.null, 1e-300)
-    mad = binomial_deviation(found.count, p) * _narrower(found, p)
+    full, variance = found.size * p * (1 - p), np.maximum(found.null, 1e-300)
+    mad = binomial_deviation(found.size, p) * _narrower(found, p)
     cube = 1.5957691 * variance**1.5 * np.sqrt(1 + 0.5 / np.maximum(full, 1e-9))
     third = np.maximum(cube - 3 * mad * variance + 2 * mad**3, 0)
     f = max(1.0, math.sqrt(own.sum() / variance.sum()))
@@ -193,10 +193,10 @@ def squared_interval(found: Cells, n: int, classes: int = 1) -> Ends:
     [0.0, 0.084]
     """
     inflate = classes / (classes - 1) if classes > 1 else 1.0
-    w, d, a = found.count / n, found.gap / found.count, found.hits / found.count
-    pseudo = (found.hits + 2 * w) / (found.count + 4 * w)
-    v = np.where((a > 0) & (a < 1), a * (1 - a) / np.maximum(found.count - 1, 1), pseudo * (1 - pseudo) / found.count)
-    own = np.maximum(found.square / found.count - d * d, 0) / np.maximum(found.count - 1, 1)
+    w, d, a = found.size / n, found.gap / found.size, found.hits / found.size
+    pseudo = (found.hits + 2 * w) / (found.size + 4 * w)
+    v = np.where((a > 0) & (a < 1), a * (1 - a) / np.maximum(found.size - 1, 1), pseudo * (1 - pseudo) / found.size)
+    own = np.maximum(found.square / found.size - d * d, 0) / np.maximum(found.size - 1, 1)
     value = float((w * (d * d - v)).sum()) / classes
     excess = np.maximum(d * d - v, 0)
     wv, wg, we = w * v / classes, w * own / classes, w * excess / classes
@@ -210,7 +210,7 @@ def squared_interval(found: Cells, n: int, classes: int = 1) -> Ends:
         variance = inflate * (fixed.variance + 4 * b * t)
         return pearson_quantile(q, t, variance, inflate**1.5 * (fixed.third + 24 * b2 * t))
 
-    ends = [_crossing(lambda t, q=q: point(t, q), value) for q in (1 - _TAIL, _TAIL)]  # type: ignore[misc]
+    ends = [_crossing(lambda t, q=q: point(t, q), value) for q in (1 - _TAIL, _TAIL)]
     return math.sqrt(ends[0]), math.sqrt(ends[1])
 
 
@@ -242,12 +242,12 @@ def largest_interval(found: Cells) -> Largest:
     >>> largest_interval(cells(np.full(50, 0.97), np.ones(50), np.zeros(50, np.int64))).high.__round__(4)
     0.0411
     """
-    mean, hits = found.total / found.count, found.hits
-    low, high = exact_ends(hits, found.count, _TAIL)
+    mean, hits = found.total / found.size, found.hits
+    low, high = exact_ends(hits, found.size, _TAIL)
     over = np.maximum(mean - low, high - mean)
-    low, high = exact_ends(hits, found.count, _TAIL / len(mean))
+    low, high = exact_ends(hits, found.size, _TAIL / len(mean))
     under = np.maximum(np.maximum(low - mean, mean - high), 0)
-    value = np.abs(found.gap) / found.count
+    value = np.abs(found.gap) / found.size
     best = float(value.max())
     return Largest(
         min(float(under.max()), best), min(1.0, max(float(over.max()), best)), int(value.argmax()), int(over.argmax())

@@ -23,6 +23,7 @@ import numpy as np
 from testbed.errors import DataError, UsageError
 from testbed.metrics import delong
 from testbed.metrics.bootstrap import LEVEL, Draws
+from testbed.metrics.bounded import clopper_pearson
 from testbed.metrics.estimate import Estimate
 from testbed.metrics.options import Checked, one_of
 from testbed.types import Array, Float64
@@ -232,10 +233,11 @@ class FPRAtTPRIDPositive(FPRAtTPR):
 class AUPROut(Checked):
     """AUPR with OOD as the positive class, as average precision or trapezoid.
 
-    The analytic interval is Boyd, Eng & Page's (2013) on the logit scale, with the number of positives as n.
+    The analytic interval is the binomial one of Boyd, Eng & Page (2013), with the number of positives as n and Clopper
+    and Pearson's exact ends for the area as a share: near 1 their logit scale gives half of [0, 1].
 
     >>> print(AUPROut()(np.arange(100.0), np.arange(50.0, 150.0), draws=None))
-    0.8857 [0.8071, 0.9348] (n=200; ood positive, 50.0% of all; average precision; logit 95%)
+    0.8857 [0.8065, 0.9406] (n=200; ood positive, 50.0% of all; average precision; binomial of the positives 95%)
     """
 
     area: Literal["average_precision", "trapezoid"] = "average_precision"
@@ -255,8 +257,8 @@ class AUPROut(Checked):
         if self.interval == "bootstrap":
             return resampled(lambda a, b: aupr(a, b, self.positive, self.area), first, second, words, draws)
         value = aupr(first, second, self.positive, self.area)
-        low, high = logit_interval(value, positives)
-        return Estimate(value, low, high, f"{words}; logit {LEVEL:.0%}", n)
+        low, high = clopper_pearson(value * positives, positives)
+        return Estimate(value, low, high, f"{words}; binomial of the positives {LEVEL:.0%}", n)
 
 
 @dataclass(frozen=True)
@@ -264,21 +266,6 @@ class AUPRIn(AUPROut):
     """AUPR with ID as the positive class; else as AUPROut."""
 
     positive: ClassVar[Positive] = "id"
-
-
-def logit_interval(value: float, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """The interval of a proportion-like value of n positives on the logit scale; at 0 or 1 the exact binomial one.
-
-    >>> low, high = logit_interval(0.9, 100)
-    >>> round(low, 4), round(high, 4)
-    (0.824, 0.9453)
-    """
-    if value <= 0 or 1 - value < 1e-9:
-        q = ((1 - level) / 2) ** (1 / n)
-        return max(0.0, value) * q, min(1.0, value) * q + 1 - q
-    centre = math.log(value / (1 - value))
-    half = delong.normal_quantile(level) / math.sqrt(n * value * (1 - value))
-    return 1 / (1 + math.exp(half - centre)), 1 / (1 + math.exp(-half - centre))
 
 
 def resampled(statistic: object, first: Float64, second: Float64, convention: str, draws: Draws | None) -> Estimate:

@@ -30,13 +30,14 @@ class Checked:
     """Base of dataclasses whose Literal fields are checked at construction."""
 
     def __post_init__(self) -> None:
-        for field, choices in _literals(type(self)).items():
-            one_of(getattr(self, field), choices, f"{type(self).__name__}: {field}")
+        cls: Any = type(self)
+        for field, choices in _literals(cls).items():
+            one_of(getattr(self, field), choices, f"{cls.__name__}: {field}")
 
 
 @lru_cache(maxsize=256)
 def _literals(cls: type) -> dict[str, Any]:
     """The Literal fields of a dataclass."""
     hints = typing.get_type_hints(cls)
-    fields = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    fields = [f.name for f in dataclasses.fields(cls)]
     return {name: hints[name] for name in fields if typing.get_origin(hints[name]) is Literal}

@@ -1,6 +1,6 @@
 """Accuracy, ECE, NLL and coverage of a stream's last `window` labelled examples, in memory that does not grow.
 
-Their intervals are those of the metrics of a set (`bounded`, `gaps`) and take the examples of the window as independent.
+Their intervals are those of the metrics of a set (`bounded`, `gaps`); they take the window's examples as independent.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Stability over perturbation sequences as metric plug-ins: flip probability, top-5 distance, and their means.
 
 One number of one sequence has its interval over the films, which are what was drawn; frames of one film are not
-independent. It is the gamma interval of a mean in [0, 1] (flips) or [0, 15] (five places lost at once), see `bounded`. mFP is a plain mean over sequences; mFR and mT5D divide each sequence by a baseline's, which here is a
-model of the same grid (the published baseline is AlexNet).
+independent. It is the gamma interval of a mean in [0, 1] (flips) or [0, 15] (five places lost at once), see `bounded`.
+mFP is a plain mean over sequences; mFR and mT5D divide each sequence by a baseline's, which here is a model of the same
+grid (the published baseline is AlexNet).
 """
 
 from __future__ import annotations

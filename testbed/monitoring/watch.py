@@ -21,9 +21,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from testbed.metrics.bounded import clopper_pearson
 from testbed.metrics.cumulative import Outcome
 from testbed.metrics.drift import ks_drift, label_drift, mmd_drift
-from testbed.metrics.bounded import clopper_pearson
 from testbed.monitoring.settings import DriftSettings
 from testbed.types import Array, Float64
 
