@@ -5,8 +5,8 @@
 
 Truth is in closed form where there is one, else the same statistic of 1,000,000 examples, for calibration with labels
 replaced by their true probabilities, so that it has no noise of labels and no bias of binning. Sizes are examples (ID
-and OOD each, unless the law says otherwise). A cell says coverage and mean width; a coverage of .95 has a standard error
-of .011 at 400 sets. Mean widths stand beside it, because no interval is good that covers by saying nothing.
+and OOD each, unless the law says otherwise). A cell says coverage and mean width; a coverage of .95 has a standard
+error of .011 at 400 sets. Mean widths stand beside it, because no interval is good that covers by saying nothing.
 """
 
 from __future__ import annotations

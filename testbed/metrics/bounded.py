@@ -147,11 +147,11 @@ def skewed_mean_interval(values: Array, level: float = LEVEL) -> Ends:
     return min(low, mean), max(high, mean)
 
 
-def loss_interval(losses: Array, right: Array, other: Array) -> Ends:
+def loss_interval(losses: Array, right: Array, other: Array, most: float = math.inf) -> Ends:
     """Interval of the mean of `losses` `[n]` of which those with `right` (0/1 `[n]`) are of right predictions.
 
     other  `[n]`, the loss each example would have were its prediction wrong where it is right (the label the runner-up)
-           and right where it is wrong; it stands in for a side without examples
+           and right where it is wrong; it stands in for a side without examples;  most  the largest loss there is
 
     >>> sure = np.full(50, 0.03)
     >>> [round(end, 3) for end in loss_interval(sure, np.ones(50), np.full(50, 3.5))]
@@ -169,4 +169,4 @@ def loss_interval(losses: Array, right: Array, other: Array) -> Ends:
     if high - low <= 1e-12 * max(1.0, abs(mean)):  # every loss the same: a rule of three for others
         share = 1 - ((1 - LEVEL) / 2) ** (1 / n)
         low, high = low * (1 - share), high * (1 + share) if mean > 0 else share
-    return max(0.0, min(low, mean)), max(high, mean)
+    return max(0.0, min(low, mean)), min(most, max(high, mean))

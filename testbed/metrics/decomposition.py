@@ -41,6 +41,8 @@ Recalibrate = Callable[[Float64, Ints, Float64], Float64]
 
 
 _FOLDS: Final = 5
+#: -log .025: as many unseen examples as a sample without them leaves room for.
+_THREE: Final = 3.6888794541139363
 _CORP: Final = "CORP, monotone curve a class, sum over classes"
 
 
@@ -184,7 +186,8 @@ def _refined(p: Float64, y: Ints) -> tuple[Float64, Float64]:
 
 
 def _between(lower: Float64, upper: Float64, worst: float) -> tuple[float, float]:
-    """Lower end of the mean of `lower`, upper end of that of `upper`, to which one example of `worst` is added."""
-    low = skewed_mean_interval(lower)[0]
-    high = max(skewed_mean_interval(upper)[1], float((upper.sum() + 3.69 * worst) / (len(upper) + 3.69)))
+    """Lower end of the mean of `lower`, upper end of that of `upper`; with a rule of three for 0 and for `worst`."""
+    n = len(lower)
+    low = min(skewed_mean_interval(lower)[0], float(lower.sum()) / (n + _THREE))
+    high = max(skewed_mean_interval(upper)[1], (float(upper.sum()) + _THREE * worst) / (n + _THREE))
     return max(0.0, min(low, float(lower.mean()))), min(worst, high)

@@ -11,7 +11,8 @@ class x bin), sum sign(d) Z <= plug-in - sum |d| <= sum |Z| always, so that
                below its 2.5 % quantile
 
 Laws of sums are Pearson's type III with the first three moments. Squared gaps (after Sun et al. 2408.08998) are
-inverted likewise: the candidate theta^2 at which the corrected sum is its 97.5 % and its 2.5 % point. The largest gap
+inverted likewise: the candidate theta^2 at which the corrected sum is its 97.5 % and its 2.5 % point; for the latter no
+sum is taken as luckier than the lower quartile of an error of 0. The largest gap
 takes Clopper & Pearson's interval in each bin: its upper end is the largest upper gap (Berger 1982), its lower end the
 largest lower gap at level 1 - .025 / bins. Bins without examples are not covered.
 """
@@ -29,6 +30,7 @@ from testbed.types import Array, Float64, Ints
 _Z: Final = 1.959963984540054
 _TAIL: Final = 0.025
 _MOST_EXCESS: Final = 1.5
+_LUCKY: Final = 0.25
 
 
 class Cells(NamedTuple):
@@ -151,7 +153,8 @@ def absolute_interval(found: Cells, n: int, inflate: float = 1.0, shrink: float 
     own = np.maximum(found.square - found.gap**2 / n, 0)
     unseen = own + shrink * _Z * _Z / 2 * found.size / n * (p * p + (1 - p) ** 2)
     excess = _excess(found, p, own, unseen)
-    low = plug - pearson_quantile(1 - _TAIL, excess.mean, inflate * excess.variance, inflate**1.5 * excess.third)
+    lifted = pearson_quantile(1 - _TAIL, excess.mean, inflate * excess.variance, inflate**1.5 * excess.third)
+    low = plug - max(lifted, excess.mean)  # a law with most of its mass at 0 has its mean beyond this quantile
     r = np.sqrt(unseen)
     a, b, c = float(r.sum()), inflate * float(unseen.sum()), inflate**1.5 * float((r**3).sum())
     under, over = 0.0, (plug + _Z * math.sqrt(b)) / a + 1
@@ -174,7 +177,7 @@ def _excess(found: Cells, p: Float64, own: Float64, unseen: Float64) -> Moments:
     cube = 1.5957691 * variance**1.5 * np.sqrt(1 + 0.5 / np.maximum(full, 1e-9))
     third = np.maximum(cube - 3 * mad * variance + 2 * mad**3, 0)
     f = max(1.0, math.sqrt(own.sum() / variance.sum()))
-    null = (beyond == 0) & (f * f <= _MOST_EXCESS)
+    null = (beyond == 0) & (f * f <= _MOST_EXCESS) & (np.abs(found.gap) <= 2 * kappa * np.sqrt(variance))
     f = min(f, math.sqrt(_MOST_EXCESS))
     return Moments(
         float(np.where(null, f * mad, spread * (fold.mean - beyond)).sum()),
@@ -210,8 +213,9 @@ def squared_interval(found: Cells, n: int, classes: int = 1) -> Ends:
         variance = inflate * (fixed.variance + 4 * b * t)
         return pearson_quantile(q, t, variance, inflate**1.5 * (fixed.third + 24 * b2 * t))
 
-    ends = [_crossing(lambda t, q=q: point(t, q), value) for q in (1 - _TAIL, _TAIL)]
-    return math.sqrt(ends[0]), math.sqrt(ends[1])
+    low = _crossing(lambda t: point(t, 1 - _TAIL), value)
+    high = _crossing(lambda t: point(t, _TAIL), max(value, point(0.0, _LUCKY)))
+    return math.sqrt(low), math.sqrt(high)
 
 
 def _crossing(rising: Any, value: float) -> float:

@@ -167,7 +167,12 @@ class Brier(Analytic):
         p, y = probabilities(probs, labels, "brier")
         losses = self._factor * _square_losses(p, y)
         return mean_loss(
-            losses, p, y, lambda labels: self._factor * _square_losses(p, labels), f"{self.scale} over classes"
+            losses,
+            p,
+            y,
+            lambda labels: self._factor * _square_losses(p, labels),
+            f"{self.scale} over classes",
+            2 * self._factor,
         )
 
     @property
@@ -200,13 +205,15 @@ def share(hits: Float64, words: str) -> Estimate:
     return Estimate(float(hits.mean()), low, high, f"{words}; clopper-pearson {LEVEL:.0%}", len(hits))
 
 
-def mean_loss(losses: Float64, p: Float64, y: Ints, of: Callable[[Ints], Float64], words: str) -> Estimate:
-    """The estimate of a mean of `losses` `[n]`; `of` gives the losses under other labels."""
+def mean_loss(
+    losses: Float64, p: Float64, y: Ints, of: Callable[[Ints], Float64], words: str, most: float = math.inf
+) -> Estimate:
+    """The estimate of a mean of `losses` `[n]` in [0, most]; `of` gives the losses under other labels."""
     right = top_label(p, y)[1]
     other = p.copy()
     best = p.argmax(axis=1)
     other[np.arange(len(p)), best] = -1.0
-    low, high = loss_interval(losses, right, of(np.where(right > 0, other.argmax(axis=1), best)))
+    low, high = loss_interval(losses, right, of(np.where(right > 0, other.argmax(axis=1), best)), most)
     wrong = len(y) - int(right.sum())
     few = min(wrong, len(y) - wrong)
     kind = f" widened: {few} {'wrong' if wrong <= few else 'right'}" if few < FEW else ""
