@@ -64,7 +64,7 @@ def test_rolling_is_the_metric_of_the_last_window(batch: int) -> None:
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.3, 1, 1000)
     right = (rng.random(1000) < confidence).astype(int)
-    rolling = Rolling(window=200, replicates=20)
+    rolling = Rolling(window=200)
     for start in range(0, 1000, batch):
         part = slice(start, start + batch)
         rolling.add(confidence[part], right[part], right[part])
