@@ -24,10 +24,10 @@ from testbed.types import Job
 VERSIONS: Final[Mapping[str, int]] = {
     "describe": 1, "file": 1, "split": 1, "ood": 1, "weights": 1, "train": 1, "shift": 1, "attack": 3, "quantise": 1,
     "forward": 2, "worst": 2, "calibrate": 2, "bank": 2, "detect": 2, "score": 1, "score_ood": 1, "audit": 2,
-    "samples": 3, "score_transfer": 1, "bank_network": 1, "detect_network": 1, "detect_worst": 1, "replay": 1,
+    "samples": 3, "score_transfer": 1, "bank_network": 1, "detect_network": 1, "detect_worst": 1, "replay": 2,
     "score_pooled": 1, "score_failures": 1, "over_seeds": 1, "tune": 1,
     "score_groups": 1, "aggregate": 1, "recalibrated": 1,
-    "curve": 1, "score_frames": 1, "restarts": 1, "sweep": 1, "level": 1,
+    "curve": 2, "score_frames": 1, "restarts": 2, "sweep": 1, "level": 1,
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from testbed.metrics.estimate import Estimate
 from testbed.metrics.failure import AUGRC, AURC, EAURC
 from testbed.metrics.ood import checked, infinite
 from testbed.metrics.openset import failure_view, oscr
+from testbed.metrics.options import Checked
 from testbed.types import Array, Paper
 
 _FD_SHIFTS = Paper(
@@ -74,7 +75,7 @@ class AUGRCWithOOD(_Unified):
 
 
 @dataclass(frozen=True)
-class OSCR:
+class OSCR(Checked):
     """Open-set classification rate: the chance that a random ID example is right and below a random OOD score.
 
     >>> print(OSCR()(np.array([0.1, 0.2]), np.array([0.3, 0.15]), np.array([True, False]), draws=None))

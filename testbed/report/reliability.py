@@ -1,7 +1,7 @@
 """Reliability diagrams: accuracy against confidence in bins, from samples.parquet.
 
 Bins are of equal width and closed on the right, as in Guo et al. 2017: bin b of B holds confidences in (b/B, (b+1)/B].
-The interval of a bin's accuracy is Clopper and Pearson's. Confidence and decision are those of the calibrated top class,
+The interval of a bin's accuracy is an exact one. Confidence and decision are those of the calibrated top class,
 so a calibrator that changes predictions is judged by its own.
 """
 
