@@ -46,4 +46,6 @@ def test_the_table_covers_but_for_what_it_marks() -> None:
 
     assert len(cells) > 300
     assert all((float(cell.split("/")[0].strip("* ")) < 0.93) == cell.startswith("**") for cell in cells)
-    assert sum(cell.startswith("**") for cell in cells) <= 0.02 * len(cells)
+    assert sum(cell.startswith("**") for cell in cells) <= 0.03 * len(
+        cells
+    )  # chance, of 120 and 200 sets; the page has what more sets gave
