@@ -13,6 +13,7 @@ from scipy import stats
 
 from testbed import metrics, plugins
 from testbed.metrics import Draws, Estimate, bounded, gaps, ood
+from testbed.metrics.aggregates import MeanError, Measures, WorstShift, unseen_ends
 from testbed.metrics.calibration_error import ClasswiseEce, Ece, Mce, binned_gap_draws, classwise_draws
 from testbed.metrics.failure import AUGRC, AURC
 from testbed.metrics.groups import WorstGroupAccuracy
@@ -20,6 +21,7 @@ from testbed.metrics.ood import AUPRIn, AUPROut, FPRAtTPR
 from testbed.metrics.robustness import curve_area
 from testbed.metrics.scores import Accuracy, Brier, Nll
 from testbed.metrics.selective import CoverageAtRisk, binomial_ends
+from testbed.metrics.stability import MeanFlipProbability
 
 NO_INTERVAL = ("canonical_ece", "detection_error")
 
@@ -243,6 +245,17 @@ def test_nobody_fooled_and_one_example_have_a_width() -> None:
     assert found.high == 1.0 and found.low == pytest.approx(1 + math.log(0.025) / 20)
     one = curve_area(np.array([0.1]), np.array([[True]]), np.array([False]))
     assert one.low < one.value < one.high
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_an_aggregate_without_spread_has_a_width(value: float) -> None:
+    own = Measures(np.full(3, value), {"fog": np.full((2, 3), value), "snow": np.full((2, 3), value)})
+
+    for metric, turned in ((MeanError(), True), (WorstShift(), False), (MeanFlipProbability(), False)):
+        low, high = unseen_ends(metric, own, [], 100)
+        unseen = -math.log(0.025) / 100
+        at_one = (value == 1.0) != turned
+        assert (low, high) == pytest.approx((1 - unseen, 1.0) if at_one else (0.0, unseen))
 
 
 @settings(max_examples=25, deadline=None)

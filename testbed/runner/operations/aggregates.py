@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from testbed.errors import DataError
-from testbed.metrics.aggregates import Measures
+from testbed.metrics.aggregates import SHARES, Measures, unseen_ends
 from testbed.metrics.bootstrap import Interval
 from testbed.perturb.shift import SLOTS
 from testbed.plugins import Plugin
@@ -77,7 +78,13 @@ def aggregate(job: Job, store: Store, writer: Writer) -> None:
         shared = draws(job.recipe["seed"], sizes[0], job.recipe["intervals"]["replicates"])
         base = access.code("metric", {"use": metric.measured}, store).build()
         interval: Interval = getattr(base, "interval", "percentile")
-        rows += estimate_rows(position, shared.estimate(float(sound[0]), sound[1:], words, interval))
+        estimate = shared.estimate(float(sound[0]), sound[1:], words, interval)
+        if metric.measured in SHARES and estimate.low == estimate.high:
+            others = [owners[name] for name in metric.others]
+            low, high = unseen_ends(metric, owners[""], others, sizes[0])
+            named = f"{estimate.convention}, no spread: rule of three"
+            estimate = replace(estimate, low=min(low, estimate.value), high=max(high, estimate.value), convention=named)
+        rows += estimate_rows(position, estimate)
     write_rows(writer, rows)
 
 
