@@ -23,6 +23,7 @@ import numpy as np
 
 from testbed.calibration.inputs import check_fit, check_rows
 from testbed.errors import DataError, UsageError
+from testbed.metrics.options import Checked, one_of
 from testbed.types import Array, Float64, Paper
 
 Score = Literal["lac", "aps", "raps"]
@@ -35,6 +36,7 @@ def scores(p: Float64, score: Score, uniform: Array | None = None, lam: float = 
     >>> scores(p, "lac").tolist(), scores(p, "aps").round(6).tolist()
     ([[0.5, 0.7, 0.8]], [[0.5, 0.8, 1.0]])
     """
+    one_of(score, Score, "conformal: score")
     if score == "lac":
         return np.asarray(1 - p)
     order = np.argsort(-p, axis=1, kind="stable")
@@ -60,7 +62,7 @@ def threshold(at_label: Array, alpha: float) -> float:
 
 
 @dataclass(frozen=True)
-class Conformal:
+class Conformal(Checked):
     """Sets of classes that hold the label with probability at least 1 - alpha.
 
     >>> p = np.array([[0.9, 0.1]] * 19)
@@ -81,6 +83,7 @@ class Conformal:
     _state: dict[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.alpha < 1:
             raise UsageError(f"conformal: alpha is the error rate, between 0 and 1; got {self.alpha}")
 

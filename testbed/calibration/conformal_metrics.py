@@ -20,16 +20,17 @@ import numpy as np
 from testbed.calibration.conformal import AdaptiveAlpha, Conformal, Score, scores, threshold
 from testbed.errors import UsageError
 from testbed.metrics.bootstrap import LEVEL, Draws
+from testbed.metrics.bounded import clopper_pearson, size_interval
 from testbed.metrics.estimate import Estimate
 from testbed.metrics.estimated_accuracy import Labelled
 from testbed.metrics.inputs import probabilities
-from testbed.metrics.scores import wilson
+from testbed.metrics.options import Checked
 from testbed.seeding import Rng
 from testbed.types import Array, Float64, Paper
 
 
 @dataclass(frozen=True)
-class ConformalMetric:
+class ConformalMetric(Checked):
     """Base: the sets of the target as a bool table.
 
     score       "lac", "aps" or "raps"; `lam` and `k_reg` are RAPS's
@@ -46,9 +47,11 @@ class ConformalMetric:
     gamma: float = 0.0
 
     needs: ClassVar[str] = "source"
+    version: ClassVar[int] = 2
     reference: ClassVar[Paper] = Conformal.reference
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.alpha < 1:
             raise UsageError(f"conformal sets: alpha is the error rate, between 0 and 1; got {self.alpha:g}")
         if self.gamma < 0:
@@ -83,7 +86,7 @@ class ConformalMetric:
 
 @dataclass(frozen=True)
 class ConformalCoverage(ConformalMetric):
-    """Share of examples whose label is in their conformal set, with Wilson's interval.
+    """Share of examples whose label is in their conformal set, with Clopper and Pearson's interval.
 
     >>> p = np.array([[0.9, 0.1]] * 19)
     >>> source = Labelled(p, np.array([0] * 18 + [1]), np.arange(19))
@@ -97,8 +100,8 @@ class ConformalCoverage(ConformalMetric):
         """The coverage of the sets of `probs` `[n, k]`."""
         sets, y, named = self.sets(probs, labels, source, ids)
         held = sets[np.arange(len(y)), y]
-        low, high = wilson(float(held.sum()), len(held))
-        return Estimate(float(held.mean()), low, high, f"{named}; wilson {LEVEL:.0%}", len(held))
+        low, high = clopper_pearson(float(held.sum()), len(held))
+        return Estimate(float(held.mean()), low, high, f"{named}; clopper-pearson {LEVEL:.0%}", len(held))
 
 
 @dataclass(frozen=True)
@@ -109,4 +112,5 @@ class ConformalSize(ConformalMetric):
         """The mean size of the sets of `probs` `[n, k]`."""
         sets, _, named = self.sets(probs, labels, source, ids)
         size = sets.sum(axis=1).astype(np.float64)
-        return draws.estimate(float(size.mean()), draws.means(size), named)
+        low, high = size_interval(size, sets.shape[1])
+        return Estimate(float(size.mean()), low, high, f"{named}; gamma {LEVEL:.0%}", len(size))

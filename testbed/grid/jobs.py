@@ -26,8 +26,8 @@ VERSIONS: Final[Mapping[str, int]] = {
     "forward": 2, "worst": 2, "calibrate": 2, "bank": 2, "detect": 2, "score": 1, "score_ood": 1, "audit": 2,
     "samples": 3, "score_transfer": 1, "bank_network": 1, "detect_network": 1, "detect_worst": 1, "replay": 2,
     "score_pooled": 1, "score_failures": 1, "over_seeds": 1, "tune": 1,
-    "score_groups": 1, "aggregate": 1, "recalibrated": 2,
-    "curve": 1, "score_frames": 1, "restarts": 1, "sweep": 1, "level": 1,
+    "score_groups": 1, "aggregate": 2, "recalibrated": 2,
+    "curve": 2, "score_frames": 1, "restarts": 2, "sweep": 1, "level": 1,
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from testbed.metrics.corruption import ALEXNET, EXTRA
+from testbed.metrics.options import Checked
 from testbed.types import Float64, Paper
 
 HENDRYCKS = Paper(
@@ -39,6 +40,11 @@ ALEXNET_CLEAN = 0.43478
 
 Which = Literal[15, 19, "all"]
 
+#: Measures that are shares of examples.
+SHARES = ("accuracy", "flip_probability")
+
+_THREE = 3.6888794541139363  # -log .025
+
 
 @dataclass(frozen=True)
 class Measures:
@@ -57,7 +63,7 @@ class Measures:
 
 
 @dataclass(frozen=True)
-class Aggregate:
+class Aggregate(Checked):
     """Base: what an aggregate is of, and what it needs of the grid."""
 
     needs: ClassVar[str] = "conditions"
@@ -82,6 +88,24 @@ class Aggregate:
     def combine(self, own: Measures, others: Sequence[Measures]) -> tuple[Float64, str]:
         """The number, float64 `[1 + replicates]`, and how it was made, in words."""
         raise NotImplementedError
+
+
+def unseen_ends(metric: Aggregate, own: Measures, others: Sequence[Measures], n: int) -> tuple[float, float]:
+    """Ends of an aggregate of shares of n examples whose replicates do not differ (all right, nobody flips).
+
+    Each share of the model itself moves by the 3.69 / n that a sample without a single mistake leaves room for.
+
+    >>> own = Measures(np.array([1.0]), {"fog": np.array([[1.0]])})
+    >>> [round(end, 4) for end in unseen_ends(MeanError(), own, [], 50)]
+    [0.0, 0.0738]
+    """
+    ends = []
+    for step in (-_THREE / n, _THREE / n):
+        shifted = {name: np.clip(value[:, :1] + step, 0.0, 1.0) for name, value in own.shifted.items()}
+        moved = Measures(np.clip(own.clean[:1] + step, 0.0, 1.0), shifted)
+        first = [Measures(o.clean[:1], {name: v[:, :1] for name, v in o.shifted.items()}) for o in others]
+        ends.append(float(metric.combine(moved, first)[0][0]))
+    return min(ends), max(ends)
 
 
 def needs_levels(conditions: Mapping[str, Sequence[float | None]], names: Sequence[str]) -> str:

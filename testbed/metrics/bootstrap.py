@@ -6,7 +6,9 @@ product of counts with a column of values, 1,000 replicates at once, and two met
 give paired differences for free.
 
 Counts are a function of (seed, n, replicate) alone: any block of them can be made on its own, in any order. Up to
-64 MiB of them are kept, as uint8, for as long as the object lives; beyond that they are made again block by block.
+64 MiB of them are kept, as uint8, for as long as the object lives; up to 384 MiB (384,000 examples at 1,000 replicates)
+until another set as large is resampled, so that a process never holds more than one such table; beyond that they are
+made again block by block.
 """
 
 from __future__ import annotations
@@ -26,7 +28,19 @@ LEVEL: Final = 0.95
 Interval = Literal["percentile", "basic"]
 
 _KEEP_BYTES: Final = 64 * 2**20
+_KEEP_ONE_BYTES: Final = 384 * 2**20
 _BLOCK_VALUES: Final = 2**19
+
+
+#: The counts of the one large set that is kept, if any.
+_large: list[dict[int, NDArray[np.uint8]]] = []
+
+
+def _let_go(kept: dict[int, NDArray[np.uint8]]) -> None:
+    """Forget the large table that is held, and hold `kept` from now on."""
+    for before in _large:
+        before.clear()
+    _large[:] = [kept]
 
 
 @dataclass(frozen=True)
@@ -61,7 +75,9 @@ class Draws:
     def blocks(self) -> Iterator[NDArray[np.uint8]]:
         """The rows of `counts`, a few at a time, in order, so that memory stays bounded."""
         step = max(1, min(self.replicates, _BLOCK_VALUES // max(self.n, 1)))
-        keep = self.replicates * self.n <= _KEEP_BYTES
+        keep = self.replicates * self.n <= _KEEP_ONE_BYTES
+        if keep and self.replicates * self.n > _KEEP_BYTES and not any(one is self._kept for one in _large):
+            _let_go(self._kept)
         for start in range(0, self.replicates, step):
             block = self._kept.get(start)
             if block is None:

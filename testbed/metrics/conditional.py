@@ -4,6 +4,8 @@ top-label   mean over examples of |E[correct | prediction, confidence] - confide
             each predicted class, so that over- and under-confident classes cannot cancel (Gupta & Ramdas 2022)
 marginal    (1/k sum over classes of CE_k^2)^(1/2), CE_k the l2 error of P(class k) in bins of equal mass, each
             debiased as in `debiased` (Kumar, Liang & Ma 2019)
+
+Intervals are those of `gaps`; replicates serve paired differences only.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from testbed.metrics import binning
-from testbed.metrics.bootstrap import Draws, Interval
-from testbed.metrics.calibration_error import binned_gap, binned_gap_draws
+from testbed.metrics.bootstrap import LEVEL, Draws, Interval
+from testbed.metrics.calibration_error import binned_gap, binned_gap_draws, of_cells
 from testbed.metrics.debiased import DebiasedEce, corrected
+from testbed.metrics.estimate import Estimate
+from testbed.metrics.gaps import cells, joined, squared_interval
 from testbed.metrics.inputs import probabilities, top_label
-from testbed.metrics.resampled import Measured, ProbabilityMetric, sums_by_bin
+from testbed.metrics.resampled import Analytic, Measured, sums_by_bin
 from testbed.types import Float64, Ints, Paper
 
 
@@ -45,8 +49,8 @@ def marginal_ece(p: Any, y: Any, bins: int = 15, debias: bool = True) -> float:
 
 
 @dataclass(frozen=True)
-class TopLabelEce(ProbabilityMetric):
-    """Top-label calibration error with a bootstrap interval."""
+class TopLabelEce(Analytic):
+    """Top-label calibration error with an interval that covers."""
 
     bins: int = 15
 
@@ -57,13 +61,20 @@ class TopLabelEce(ProbabilityMetric):
 
     def measure(self, probs: Any, labels: Any, draws: Draws) -> Measured:
         gap, index = _within_predictions(*probabilities(probs, labels, "top_label_ece"), self.bins)
-        named = f"{self.bins} bins of equal mass within each predicted class, ties together"
-        return Measured(binned_gap(gap, index), binned_gap_draws(gap, index, draws), named)
+        return Measured(binned_gap(gap, index), binned_gap_draws(gap, index, draws), self._named())
+
+    def estimate(self, probs: Any, labels: Any) -> Estimate:
+        p, y = probabilities(probs, labels, "top_label_ece")
+        _, index = _within_predictions(p, y, self.bins)
+        return of_cells(cells(*top_label(p, y), index), len(y), self._named())
+
+    def _named(self) -> str:
+        return f"{self.bins} bins of equal mass within each predicted class, ties together"
 
 
 @dataclass(frozen=True)
-class MarginalEce(ProbabilityMetric):
-    """Debiased marginal l2 calibration error with a percentile interval of the resampled statistic."""
+class MarginalEce(Analytic):
+    """Debiased marginal l2 calibration error with an interval of the true error in the same bins."""
 
     bins: int = 15
     debias: bool = True
@@ -76,8 +87,18 @@ class MarginalEce(ProbabilityMetric):
         for column, hits, index in _marginals(p, y, self.bins):
             counts, confidence, right = sums_by_bin(draws, index, np.ones_like(column), column, hits)
             total += corrected(counts, confidence, right, "l2", self.debias) ** 2
-        named = f"l2{' debiased' if self.debias else ''}, {self.bins} bins of equal mass a class"
-        return Measured(marginal_ece(p, y, self.bins, self.debias), np.sqrt(total / p.shape[1]), named)
+        return Measured(marginal_ece(p, y, self.bins, self.debias), np.sqrt(total / p.shape[1]), self._named())
+
+    def estimate(self, probs: Any, labels: Any) -> Estimate:
+        p, y = probabilities(probs, labels, "marginal_ece")
+        found = joined([cells(*one) for one in _marginals(p, y, self.bins)])
+        low, high = squared_interval(found, len(y), p.shape[1])
+        value = marginal_ece(p, y, self.bins, self.debias)
+        named = f"{self._named()}; score-inverted {LEVEL:.0%}"
+        return Estimate(value, min(low, value), max(high, value), named, len(y))
+
+    def _named(self) -> str:
+        return f"l2{' debiased' if self.debias else ''}, {self.bins} bins of equal mass a class"
 
 
 def _within_predictions(p: Float64, y: Ints, bins: int) -> tuple[Float64, Ints]:

@@ -26,6 +26,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from testbed.metrics.options import Checked, one_of
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -93,6 +95,7 @@ def mean_error(errors: Mapping[str, ArrayLike], *, which: Literal[15, 19] = 15) 
     >>> mean_error({name: [0.1, 0.3] for name in ALEXNET}, which=15)
     0.2
     """
+    one_of(which, Literal[15, 19], "mean_error: which")
     wanted = (*ALEXNET, *EXTRA) if which == 19 else tuple(ALEXNET)
     _complete(errors, wanted)
     return round(float(np.mean([_fractions(errors[name], name).mean() for name in wanted])), 12)
@@ -148,6 +151,7 @@ def mean_flip_probability(flips: Mapping[str, float], which: Literal["cifar", "i
     >>> round(mean_flip_probability({name: 0.02 for name in SEQUENCES["cifar"]}), 6)
     0.02
     """
+    one_of(which, Literal["cifar", "imagenet"], "mean_flip_probability: which")
     _complete(flips, SEQUENCES[which])
     return float(np.mean([flips[name] for name in SEQUENCES[which]]))
 
@@ -209,7 +213,7 @@ def _zipf(sigma: Ints) -> Floats:
 
 
 @dataclass(frozen=True)
-class RobustnessLine:
+class RobustnessLine(Checked):
     """The line that baseline models lie on: transform(ood) = slope transform(id) + intercept."""
 
     slope: float
@@ -254,6 +258,7 @@ def relative_robustness(shifted: float, baseline_shifted: float) -> float:
 def _axes(name: str) -> tuple[np.ufunc, np.ufunc]:
     from scipy import special
 
+    one_of(name, Literal["logit", "probit"], "robustness line: axes")
     return (special.logit, special.expit) if name == "logit" else (special.ndtri, special.ndtr)
 
 

@@ -12,25 +12,36 @@ order of examples cannot matter.
     z = sum (r - c)(1 - 2c) / sqrt(sum (1 - 2c)^2 c (1 - c))     (Spiegelhalter 1986)
 
 tests the Brier score; it is blind where confidences are 1/2. The three test different things.
+
+Intervals: with s the deviation of the walk's end, the error of the population lies above KS - s q, q the 97.5 % point
+of max |W| (for Kuiper of the range of W), and below KS + 1.96 s, as the walk at the population's own worst point is at
+most KS; s allows for one unseen mistake. They cover at every size of the error. Replicates serve paired differences.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 
-from testbed.metrics.bootstrap import Draws, Interval
+from testbed.metrics.bootstrap import LEVEL, Draws, Interval
+from testbed.metrics.estimate import Estimate
 from testbed.metrics.inputs import probabilities, top_label
-from testbed.metrics.resampled import Measured, ProbabilityMetric
+from testbed.metrics.resampled import Analytic, Measured
 from testbed.types import Float64, Paper
 
 _KUIPER = Paper(
     "Metrics of Calibration for Probabilistic Predictions",
     "Arrieta-Ibarra, Gujral, Tannen, Tygert and Xu", 2022, "JMLR", "2205.09680",
 )  # fmt: skip
+
+
+_Z: Final = 1.959963984540054
+#: 97.5 % points of max |W| and of max W - min W of a Brownian motion on [0, 1].
+_LARGEST: Final = 2.497705
+_RANGE: Final = 2.734364
 
 
 class Outcome(NamedTuple):
@@ -104,8 +115,8 @@ def spiegelhalter(p: Any, y: Any) -> Outcome:
 
 
 @dataclass(frozen=True)
-class KsError(ProbabilityMetric):
-    """KS calibration error with a bootstrap interval."""
+class KsError(Analytic):
+    """KS calibration error with an interval that covers."""
 
     interval: ClassVar[Interval] = "basic"
     reference: ClassVar[Paper] = Paper(
@@ -117,10 +128,13 @@ class KsError(ProbabilityMetric):
         walks = _walks(*top_label(*probabilities(probs, labels, "ks_error")), draws)
         return Measured(ks_error(probs, labels), np.concatenate([np.abs(w).max(axis=1) for w in walks]), "top label")
 
+    def estimate(self, probs: Any, labels: Any) -> Estimate:
+        return _walk_estimate(ks_error(probs, labels), *top_label(*probabilities(probs, labels, "ks_error")), _LARGEST)
+
 
 @dataclass(frozen=True)
-class KuiperError(ProbabilityMetric):
-    """Kuiper calibration error with a bootstrap interval."""
+class KuiperError(Analytic):
+    """Kuiper calibration error with an interval that covers."""
 
     interval: ClassVar[Interval] = "basic"
     reference: ClassVar[Paper] = _KUIPER
@@ -129,6 +143,19 @@ class KuiperError(ProbabilityMetric):
         walks = _walks(*top_label(*probabilities(probs, labels, "kuiper_error")), draws)
         ranges = [np.maximum(w.max(axis=1), 0) - np.minimum(w.min(axis=1), 0) for w in walks]
         return Measured(kuiper_error(probs, labels), np.concatenate(ranges), "top label")
+
+    def estimate(self, probs: Any, labels: Any) -> Estimate:
+        values, hits = top_label(*probabilities(probs, labels, "kuiper_error"))
+        return _walk_estimate(kuiper_error(probs, labels), values, hits, _RANGE)
+
+
+def _walk_estimate(value: float, values: Float64, hits: Float64, most: float) -> Estimate:
+    """A walk's error with its interval; `most` is the 97.5 % point of what pure noise of unit variance gives."""
+    n = len(values)
+    noise = max(float(((hits - values) ** 2).sum()), float((values * (1 - values)).sum()))
+    deviation = np.sqrt(noise + _Z * _Z / 2) / n
+    low, high = max(0.0, value - most * deviation), min(1.0, value + _Z * deviation + _Z * _Z / (2 * n))
+    return Estimate(value, low, high, f"top label; biased upwards near 0; brownian bound {LEVEL:.0%}", n)
 
 
 def _walk(values: Float64, hits: Float64) -> Float64:

@@ -8,6 +8,9 @@ In a bin with n_b examples, mean confidence c and accuracy a, the squared gap ov
 The expectation in l1 is that of a folded normal, in closed form (the authors simulate it). A bin with one example has
 no variance estimate and is left uncorrected. Both remove the bias to first order only: l2 is cut at 0, l1 can be
 negative.
+
+Intervals are those of `gaps`, of the error of the population in the same bins: of sums of absolute gaps (l1) and of
+squared ones (l2), widened where they must be to hold the value. Replicates serve paired differences only.
 """
 
 from __future__ import annotations
@@ -18,9 +21,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from testbed.metrics import binning
-from testbed.metrics.bootstrap import Draws
+from testbed.metrics.bootstrap import LEVEL, Draws
+from testbed.metrics.estimate import Estimate
+from testbed.metrics.gaps import absolute_interval, cells, squared_interval
 from testbed.metrics.inputs import probabilities, top_label
-from testbed.metrics.resampled import Measured, ProbabilityMetric, sums_by_bin
+from testbed.metrics.options import one_of
+from testbed.metrics.resampled import Analytic, Measured, sums_by_bin
 from testbed.types import Array, Float64, Paper
 
 Norm = Literal["l1", "l2"]
@@ -34,6 +40,8 @@ def debiased_ece(p: Any, y: Any, bins: int = 15, norm: Norm = "l2", mass: Mass =
     >>> debiased_ece(p, [1, 1, 1, 1, 1, 1, 0, 0], bins=1), debiased_ece(p, [0] * 8, bins=1)
     (0.0, 0.75)
     """
+    one_of(norm, Norm, "debiased_ece: norm")
+    one_of(mass, Mass, "debiased_ece: mass")
     values, hits = top_label(*probabilities(p, y, "debiased_ece"))
     index = _bins(values, bins, mass)
     counts = np.bincount(index)
@@ -43,8 +51,8 @@ def debiased_ece(p: Any, y: Any, bins: int = 15, norm: Norm = "l2", mass: Mass =
 
 
 @dataclass(frozen=True)
-class DebiasedEce(ProbabilityMetric):
-    """Debiased calibration error with a percentile interval of the resampled corrected statistic."""
+class DebiasedEce(Analytic):
+    """Debiased calibration error with an interval of the true error in the same bins."""
 
     bins: int = 15
     norm: Norm = "l2"
@@ -58,11 +66,21 @@ class DebiasedEce(ProbabilityMetric):
         values, hits = top_label(*probabilities(probs, labels, "debiased_ece"))
         index = _bins(values, self.bins, self.mass)
         counts, confidence, right = sums_by_bin(draws, index, np.ones_like(values), values, hits)
-        name = (
+        value = debiased_ece(probs, labels, self.bins, self.norm, self.mass)
+        return Measured(value, corrected(counts, confidence, right, self.norm), self._named())
+
+    def estimate(self, probs: Any, labels: Any) -> Estimate:
+        values, hits = top_label(*probabilities(probs, labels, "debiased_ece"))
+        found, n = cells(values, hits, _bins(values, self.bins, self.mass)), len(values)
+        low, high = absolute_interval(found, n) if self.norm == "l1" else squared_interval(found, n)
+        value = debiased_ece(probs, labels, self.bins, self.norm, self.mass)
+        how = "moment-selection" if self.norm == "l1" else "score-inverted"
+        return Estimate(value, min(low, value), max(high, value), f"{self._named()}; {how} {LEVEL:.0%}", n)
+
+    def _named(self) -> str:
+        return (
             f"{self.norm} debiased, {self.bins} bins of equal {'mass' if self.mass == 'equal' else 'width'}, top label"
         )
-        value = debiased_ece(probs, labels, self.bins, self.norm, self.mass)
-        return Measured(value, corrected(counts, confidence, right, self.norm), name)
 
 
 def _bins(values: Float64, bins: int, mass: Mass) -> Any:

@@ -4,24 +4,28 @@ With mid-ranks (Sun & Xu 2014, "Fast implementation of DeLong's algorithm") the 
 for OOD example j, V_j = share of ID scores below it (ties count one half); for ID example i, U_i = share of OOD scores
 above it. AUROC is the mean of either; its variance is var(V)/n_ood + var(U)/n_id with the n - 1 divisor.
 
-Intervals are made on the logit scale (Qin & Hotilovac 2008), which keeps them inside (0, 1) and their coverage near
-1. Where the variance is zero (perfect separation, all scores equal) the normal approximation says nothing; then the
-m = min(n_id, n_ood) disjoint pairs, all alike, give the exact binomial bound q = (alpha/2)^(1/m) on the chance of such
-a pair, and the interval is [v q, v q + 1 - q].
+Intervals are gamma ones (`bounded`) with this variance, counted from the nearer end of [0, 1]; one more mistake on the
+smaller side, of m examples, adds 1/(2m) (3/(4m) for m < 30). In 90 settings (AUROC .6 to .998, three spreads, ties,
+20 to 2,000 a side) they cover .932 to 1, where the logit scale (Qin & Hotilovac 2008) falls to .50. Where the variance
+is 0 (perfect separation, all scores equal) they still have a width.
 """
 
 from __future__ import annotations
 
 import math
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from testbed.metrics.bootstrap import LEVEL
+from testbed.metrics.bounded import gamma_interval
 from testbed.metrics.paired_tests import FEWEST, least_p
 from testbed.types import Array, Float64
+
+#: With fewer examples than this on the smaller side, one more mistake is given more weight.
+_FEW: Final = 30
 
 
 class Components(NamedTuple):
@@ -76,24 +80,21 @@ def interval(parts: Components, level: float = LEVEL) -> tuple[float, float]:
 
     >>> low, high = interval(components(np.arange(50.0), np.arange(25.0, 75.0)))
     >>> round(low, 3), round(high, 3)
-    (0.796, 0.926)
+    (0.79, 0.93)
     """
     return bounds(parts.auroc, variance(parts), min(len(parts.id), len(parts.ood)), level)
 
 
 def bounds(value: float, spread: float, pairs: int, level: float = LEVEL) -> tuple[float, float]:
-    """Ends of the interval of an AUROC with variance `spread`; `pairs` independent pairs back it where that is 0.
+    """Ends of the interval of an AUROC with variance `spread`; `pairs` examples on the smaller side.
 
-    >>> bounds(0.9, float("nan"), 1), bounds(0.0, 0.0, 1)
-    ((0.0, 1.0), (0.0, 0.975))
+    A NaN variance (a side of one example) gives (0, 1).
+
+    >>> bounds(0.9, float("nan"), 1), [round(end, 4) for end in bounds(1.0, 0.0, 50)]
+    ((0.0, 1.0), [0.9631, 1.0])
     """
-    if math.isnan(spread):
-        return 0.0, 1.0
-    if spread <= 0 or value in (0.0, 1.0):
-        q = ((1 - level) / 2) ** (1 / pairs)
-        return value * q, value * q + 1 - q
-    centre, half = math.log(value / (1 - value)), normal_quantile(level) * math.sqrt(spread) / (value * (1 - value))
-    return _expit(centre - half), _expit(centre + half)
+    share = 0.5 if pairs >= _FEW else 0.75
+    return gamma_interval(value, spread, share / pairs, (share / pairs) ** 2, level=level)
 
 
 def difference(first: Components, second: Components, level: float = LEVEL) -> Difference:
@@ -149,7 +150,3 @@ def _covariance(a: Float64, b: Float64) -> float:
     if len(a) < 2:
         return math.nan
     return float(np.dot(a - a.mean(), b - b.mean()) / (len(a) - 1))
-
-
-def _expit(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0

@@ -3,7 +3,8 @@
 The estimators are those of `unlabelled` (AC, DoC, ATC, GDE). Each is the mean of one number an example of the target,
 given what is learned from labelled source outputs (the calibration split): so the error, estimate minus accuracy, is a
 mean of differences on the same examples, and its interval is paired. Resamples of the source are drawn too (DoC's
-offset, ATC's threshold), independently of the target's.
+offset, ATC's threshold), independently of the target's. Intervals are gamma ones (`bounded`) with the variance of the
+replicates, so that they have a width where all examples agree or are right.
 
 An estimate that lies more than `tolerance` outside the 95 % interval of the accuracy measured is flagged
 `estimate-failed`: under concept change they all fail, and nothing in the unlabelled data shows it.
@@ -18,9 +19,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from testbed.errors import DataError
-from testbed.metrics.bootstrap import LEVEL, Draws, bounds
+from testbed.metrics.bootstrap import LEVEL, Draws
+from testbed.metrics.bounded import gamma_interval
 from testbed.metrics.estimate import Estimate
 from testbed.metrics.inputs import probabilities, top_label
+from testbed.metrics.options import Checked
 from testbed.metrics.unlabelled import Score, failed, scores
 from testbed.types import Array, Float64, Paper
 
@@ -58,7 +61,7 @@ class Told(NamedTuple):
 
 
 @dataclass(frozen=True)
-class EstimatedAccuracy:
+class EstimatedAccuracy(Checked):
     """Base of the estimators; a subclass writes `tell`. `is_error` turns the estimate into its error.
 
     tolerance  how far outside the interval of the measured accuracy an estimate may lie before it is flagged
@@ -67,6 +70,7 @@ class EstimatedAccuracy:
     tolerance: float = 0.05
 
     needs: ClassVar[str] = "source"
+    version: ClassVar[int] = 2
     is_error: ClassVar[bool] = False
 
     def __call__(self, probs: Any, labels: Any, *, draws: Draws, **given: Any) -> Estimate:
@@ -77,9 +81,12 @@ class EstimatedAccuracy:
         value, replicates = told.value, told.replicates
         if self.is_error:
             value, replicates = value - float(correct.mean()), replicates - draws.means(correct)
-        low, high = bounds(value, replicates)
+        one = 1 / min(len(p), len(given["source"].labels) if "source" in given else len(p))
+        low, high = gamma_interval(
+            value, float(np.var(replicates)), one, one * one, floor=-1.0 if self.is_error else 0.0, both=self.is_error
+        )
         what = "estimate - accuracy, paired" if self.is_error else "estimate"
-        named = f"{told.convention}; {what} bootstrap-percentile {LEVEL:.0%} x{draws.replicates}"
+        named = f"{told.convention}; {what}, gamma {LEVEL:.0%} by bootstrap variance x{draws.replicates}"
         off = failed(told.value, int(correct.sum()), len(correct), self.tolerance)
         return Estimate(value, low, high, named, len(correct), "estimate-failed" if off else "")
 

@@ -8,8 +8,10 @@ generalised risk E_k/n. Ties are treated as a random order among equals, in expe
     AUGRC   area under generalised risk (Traub et al. 2024): mean risk of a failure going undetected, at best r^2/2
 
 All are in [0, 1], smaller is better; published tables often print them times 1,000. `correct` may count OOD examples
-as failures (the unified view of FD-Shifts). Intervals use the infinitesimal jackknife: each example's first-order
-influence on the number, in closed form, squared and summed.
+as failures (the unified view of FD-Shifts). Intervals are gamma ones (`bounded`) whose variance is the infinitesimal
+jackknife's: each example's first-order influence on the number, in closed form, squared and summed. One more mistake
+adds 1/n to AURC in the mean (1/2n to AUGRC), so that a sample without errors still has an upper end. They cover less
+than 93 % where all errors are the most certain predictions (.89 at accuracy .99, n = 300).
 """
 
 from __future__ import annotations
@@ -17,14 +19,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import ClassVar, Final, Literal, NamedTuple
 
 import numpy as np
 
 from testbed.errors import DataError, UsageError
 from testbed.metrics.bootstrap import LEVEL, Draws
+from testbed.metrics.bounded import gamma_interval
 from testbed.metrics.estimate import Estimate
+from testbed.metrics.options import Checked
 from testbed.types import Array, Float64, Paper
 
 Measure = Literal["aurc", "eaurc", "augrc"]
@@ -120,14 +123,14 @@ def influence(ordered: Ordered, measure: Measure) -> Float64:
 
 
 @dataclass(frozen=True)
-class _Failure:
+class _Failure(Checked):
     """What the three measures share: the call, the interval, the facts."""
 
     interval: Literal["analytic", "bootstrap"] = "analytic"
 
     needs = "confidence"
     higher_is_better = False
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     measure: ClassVar[Measure]
     convention: ClassVar[str]
 
@@ -141,10 +144,11 @@ class _Failure:
                 raise UsageError(f"a bootstrap interval needs draws of the {len(score)} examples, got {draws!r}")
             replicates = draws.replicate(lambda rows: MEASURES[self.measure](score[rows], right[rows]))
             return draws.estimate(value, replicates, words)
-        spread = math.sqrt(float(np.square(influence(arrange(score, right), self.measure)).sum()))
-        half = NormalDist().inv_cdf((1 + LEVEL) / 2) * spread
-        low, high = max(0.0, value - half), min(1.0, value + half)
-        return Estimate(value, low, high, f"{words}; jackknife {LEVEL:.0%}", len(score))
+        n = len(score)
+        variance = float(np.square(influence(arrange(score, right), self.measure)).sum())
+        one, square, top = (0.5 / n, 1 / (3 * n * n), 0.5) if self.measure == "augrc" else (1 / n, 2 / n**2, 1.0)
+        low, high = gamma_interval(value, variance, one, square, top=top, both=2 * value > top)
+        return Estimate(value, low, high, f"{words}; gamma-jackknife {LEVEL:.0%}", n)
 
 
 @dataclass(frozen=True)

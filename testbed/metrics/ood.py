@@ -6,13 +6,16 @@ a NaN has no rank, so any NaN is an error that counts them. Constant scores give
 FPR at a TPR has two conventions in the literature, which are not comparable:
     positive="ood"  share of ID examples flagged when at least `tpr` of the OOD ones are caught (OpenOOD v1.5)
     positive="id"   share of OOD examples accepted when at least `tpr` of the ID ones are (ODIN, OpenOOD v1.0)
+
+The interval of an FPR at 95 % has no upper end (it is 1) with fewer than 72 positives: with chance .95^m all m of them
+lie above the threshold that 95 % of their population exceed. The convention says so.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -20,7 +23,9 @@ import numpy as np
 from testbed.errors import DataError, UsageError
 from testbed.metrics import delong
 from testbed.metrics.bootstrap import LEVEL, Draws
+from testbed.metrics.bounded import clopper_pearson
 from testbed.metrics.estimate import Estimate
+from testbed.metrics.options import Checked, one_of
 from testbed.types import Array, Float64
 
 Positive = Literal["ood", "id"]
@@ -68,14 +73,13 @@ def aupr(id_scores: Array, ood_scores: Array, positive: Positive = "ood", area: 
     >>> aupr(np.array([1.0, 2.0]), np.array([2.0, 3.0]), area="trapezoid")
     0.9166666666666666
     """
-    if area not in ("average_precision", "trapezoid"):
-        raise UsageError(f"area: expected 'average_precision' or 'trapezoid', got {area!r}")
+    one_of(area, Area, "aupr: area")
     hits, misses = _sides(checked(id_scores, "ID"), checked(ood_scores, "OOD"), positive)
     thresholds = np.unique(hits)[::-1]
     found = len(hits) - np.searchsorted(np.sort(hits), thresholds, side="left")
     false = len(misses) - np.searchsorted(np.sort(misses), thresholds, side="left")
     if area == "average_precision":
-        return float(np.diff(found / len(hits), prepend=0.0) @ (found / (found + false)))
+        return min(1.0, float(np.diff(found / len(hits), prepend=0.0) @ (found / (found + false))))
     return _trapezoid(hits, misses)
 
 
@@ -96,27 +100,36 @@ def fpr_interval(
 ) -> tuple[float, float]:
     """An interval of the FPR at a TPR that knows both of its uncertainties; no random numbers.
 
-    The threshold is the k-th largest of n positives, so the true TPR it stands for follows Beta(k, n - k + 1): the
-    thresholds at 200 quantiles of that law are the ones a resample would have chosen. The share of negatives above
-    each is a binomial proportion with Jeffreys' posterior; the interval cuts the mixture's tails.
+    Of m positives Bin(m, 1 - tpr) lie below the threshold of the population. Were it j, that threshold would be above
+    the j-th smallest positive (j = 0: unbounded) and at most the (j + 1)-th (j = m: unbounded), so that the share of
+    negatives at or above these, each with Jeffreys' posterior, bounds the rate. The interval cuts the tails of the two
+    mixtures over j. Its upper end is 1 where tpr^m exceeds half of what is left over: at 95 % for m < 72.
 
     >>> low, high = fpr_interval(np.arange(100.0), np.arange(50.0, 150.0))
     >>> round(low, 3), round(high, 3)
-    (0.34, 0.552)
+    (0.346, 0.571)
     """
-    from scipy.stats import beta
-
     hits, misses = _sides(checked(id_scores, "ID"), checked(ood_scores, "OOD"), positive)
-    n, k = len(hits), hits_needed(len(hits), tpr)
-    share = beta.ppf((np.arange(200) + 0.5) / 200, k, n - k + 1)
-    thresholds = np.sort(hits)[n - 1 - np.minimum((share * n).astype(np.int64), n - 1)]
-    flagged = len(misses) - np.searchsorted(np.sort(misses), thresholds, side="left")
-    counts, weights = np.unique(flagged, return_counts=True)
-    a, b = counts + 0.5, len(misses) - counts + 0.5
-    tail = (1 - level) / 2
+    m, tail = len(hits), (1 - level) / 2
     value = fpr_at_tpr(id_scores, ood_scores, tpr, positive)
-    ends = [_mixture_quantile(a, b, weights / weights.sum(), q) for q in (tail, 1 - tail)]
-    return min(ends[0], value), max(ends[1], value)
+    weights = _binomial_weights(m, 1 - tpr)
+    j = np.flatnonzero(weights > 1e-12)
+    ordered = np.concatenate([[-np.inf], np.sort(hits), [np.inf]])
+    negatives = np.sort(misses)
+    below = np.searchsorted(negatives, ordered, side="left")
+    below[0], below[-1] = 0, len(misses)
+    high = _mixture_quantile(len(misses) - below[j], len(misses), j == 0, weights[j], 1 - tail)
+    low = _mixture_quantile(len(misses) - below[j + 1], len(misses), j == m, weights[j], tail, at=0.0)
+    return min(low, value), max(high, value)
+
+
+def least_positives(tpr: float = 0.95, level: float = LEVEL) -> int:
+    """The fewest positives with which the FPR at a TPR has an upper end.
+
+    >>> least_positives()
+    72
+    """
+    return math.floor(math.log((1 - level) / 2) / math.log(tpr)) + 1 if tpr < 1 else sys.maxsize
 
 
 def checked(scores: Array, side: str) -> Float64:
@@ -151,18 +164,18 @@ def infinite(id_scores: Array, ood_scores: Array) -> str:
 
 
 @dataclass(frozen=True)
-class AUROC:
+class AUROC(Checked):
     """AUROC of OOD against ID scores, with DeLong's interval or, on request, the bootstrap's.
 
     >>> print(AUROC()(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.3, 0.4, 0.5, 0.6]), draws=None))
-    0.875 [0.427, 0.985] (n=8; ood positive; ties half; delong-logit 95%)
+    0.875 [0.1164, 0.9968] (n=8; ood positive; ties half; delong-gamma 95%)
     """
 
     interval: Literal["delong", "bootstrap"] = "delong"
 
     needs = "scores"
     higher_is_better = True
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __call__(self, id_scores: Array, ood_scores: Array, *, draws: Draws | None) -> Estimate:
         """Scores `[n]`, `[m]`, larger = more OOD -> the AUROC."""
@@ -172,15 +185,15 @@ class AUROC:
         if self.interval == "bootstrap":
             return resampled(auroc, first, second, convention, draws)
         low, high = delong.interval(parts)
-        return Estimate(parts.auroc, low, high, f"{convention}; delong-logit {LEVEL:.0%}", len(first) + len(second))
+        return Estimate(parts.auroc, low, high, f"{convention}; delong-gamma {LEVEL:.0%}", len(first) + len(second))
 
 
 @dataclass(frozen=True)
-class FPRAtTPR:
+class FPRAtTPR(Checked):
     """FPR at a TPR (FPR95 by default) in the convention that `positive` names.
 
     >>> print(FPRAtTPR()(np.arange(100.0), np.arange(50.0, 150.0), draws=None))
-    0.45 [0.3395, 0.5522] (n=200; ood positive; fpr at tpr>=0.95; order-jeffreys 95%)
+    0.45 [0.3457, 0.571] (n=200; ood positive; fpr at tpr>=0.95; binomial-jeffreys 95%)
     """
 
     tpr: float = 0.95
@@ -189,7 +202,7 @@ class FPRAtTPR:
 
     needs = "scores"
     higher_is_better = False
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __call__(self, id_scores: Array, ood_scores: Array, *, draws: Draws | None) -> Estimate:
         """Scores `[n]`, `[m]`, larger = more OOD -> the FPR."""
@@ -199,7 +212,10 @@ class FPRAtTPR:
             return resampled(lambda a, b: fpr_at_tpr(a, b, self.tpr, self.positive), first, second, convention, draws)
         value = fpr_at_tpr(first, second, self.tpr, self.positive)
         low, high = fpr_interval(first, second, self.tpr, self.positive)
-        return Estimate(value, low, high, f"{convention}; order-jeffreys {LEVEL:.0%}", len(first) + len(second))
+        positives, least = len(second) if self.positive == "ood" else len(first), least_positives(self.tpr)
+        bound = f"; no upper bound with {positives} positives, {least} are needed" if positives < least else ""
+        words = f"{convention}; binomial-jeffreys {LEVEL:.0%}{bound}"
+        return Estimate(value, low, high, words, len(first) + len(second))
 
 
 @dataclass(frozen=True)
@@ -214,13 +230,14 @@ class FPRAtTPRIDPositive(FPRAtTPR):
 
 
 @dataclass(frozen=True)
-class AUPROut:
+class AUPROut(Checked):
     """AUPR with OOD as the positive class, as average precision or trapezoid.
 
-    The analytic interval is Boyd, Eng & Page's (2013) on the logit scale, with the number of positives as n.
+    The analytic interval is the binomial one of Boyd, Eng & Page (2013), with the number of positives as n and Clopper
+    and Pearson's exact ends for the area as a share: near 1 their logit scale gives half of [0, 1].
 
     >>> print(AUPROut()(np.arange(100.0), np.arange(50.0, 150.0), draws=None))
-    0.8857 [0.8071, 0.9348] (n=200; ood positive, 50.0% of all; average precision; logit 95%)
+    0.8857 [0.8065, 0.9406] (n=200; ood positive, 50.0% of all; average precision; binomial of the positives 95%)
     """
 
     area: Literal["average_precision", "trapezoid"] = "average_precision"
@@ -228,7 +245,7 @@ class AUPROut:
 
     needs = "scores"
     higher_is_better = True
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     positive: ClassVar[Positive] = "ood"
 
     def __call__(self, id_scores: Array, ood_scores: Array, *, draws: Draws | None) -> Estimate:
@@ -240,8 +257,8 @@ class AUPROut:
         if self.interval == "bootstrap":
             return resampled(lambda a, b: aupr(a, b, self.positive, self.area), first, second, words, draws)
         value = aupr(first, second, self.positive, self.area)
-        low, high = logit_interval(value, positives)
-        return Estimate(value, low, high, f"{words}; logit {LEVEL:.0%}", n)
+        low, high = clopper_pearson(value * positives, positives)
+        return Estimate(value, low, high, f"{words}; binomial of the positives {LEVEL:.0%}", n)
 
 
 @dataclass(frozen=True)
@@ -249,23 +266,6 @@ class AUPRIn(AUPROut):
     """AUPR with ID as the positive class; else as AUPROut."""
 
     positive: ClassVar[Positive] = "id"
-
-
-def logit_interval(value: float, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """The interval of a proportion-like value of n positives on the logit scale; at 0 or 1 the exact binomial one.
-
-    >>> low, high = logit_interval(0.9, 100)
-    >>> round(low, 4), round(high, 4)
-    (0.824, 0.9453)
-    """
-    if not 0 < value < 1:
-        q = ((1 - level) / 2) ** (1 / n)
-        return value * q, value * q + 1 - q
-    centre, half = (
-        math.log(value / (1 - value)),
-        NormalDist().inv_cdf((1 + level) / 2) / math.sqrt(n * value * (1 - value)),
-    )
-    return 1 / (1 + math.exp(half - centre)), 1 / (1 + math.exp(-half - centre))
 
 
 def resampled(statistic: object, first: Float64, second: Float64, convention: str, draws: Draws | None) -> Estimate:
@@ -291,20 +291,35 @@ def _trapezoid(hits: Float64, misses: Float64) -> float:
 
 def _sides(first: Float64, second: Float64, positive: Positive) -> tuple[Float64, Float64]:
     """(scores of the positive side, of the negative side), larger = more positive."""
-    if positive not in ("ood", "id"):
-        raise UsageError(f"positive: expected 'ood' or 'id', got {positive!r}")
+    one_of(positive, Positive, "positive")
     return (second, first) if positive == "ood" else (-first, -second)
 
 
-def _mixture_quantile(a: Array, b: Array, weights: Array, q: float) -> float:
-    """The q-quantile of a mixture of Beta(a, b) laws, to 1e-9 or better."""
+def _binomial_weights(m: int, chance: float) -> Float64:
+    """P(Bin(m, chance) = j) for j = 0..m."""
+    from scipy.special import gammaln, xlog1py, xlogy
+
+    j = np.arange(m + 1)
+    logs = gammaln(m + 1) - gammaln(j + 1) - gammaln(m - j + 1)
+    return np.asarray(np.exp(logs + xlogy(j, chance) + xlog1py(m - j, -chance)))
+
+
+def _mixture_quantile(counts: Array, n: int, points: Array, weights: Float64, q: float, at: float = 1.0) -> float:
+    """The q-quantile, to 1e-9 or better, of a mixture of Jeffreys' posteriors of `counts` of `n`.
+
+    points  which of them are instead the point `at`, 0 or 1
+    """
     from scipy.special import betainc
 
+    a, b = counts[~points] + 0.5, n - counts[~points] + 0.5
+    held, loose = float(weights[points].sum()), weights[~points]
+    if at == 1.0 and held >= 1 - q:
+        return 1.0
+    if at == 0.0 and held >= q:
+        return 0.0
+    before = 0.0 if at == 1.0 else held
     low, high = 0.0, 1.0
     for _ in range(34):
         middle = (low + high) / 2
-        if float(weights @ betainc(a, b, middle)) < q:
-            low = middle
-        else:
-            high = middle
+        low, high = (middle, high) if before + float(loose @ betainc(a, b, middle)) < q else (low, middle)
     return (low + high) / 2

@@ -15,8 +15,10 @@ import numpy as np
 from testbed.errors import DataError
 from testbed.metrics import delong
 from testbed.metrics.bootstrap import LEVEL, Draws
+from testbed.metrics.bounded import gamma_interval
 from testbed.metrics.estimate import Estimate
 from testbed.metrics.ood import checked, infinite, resampled
+from testbed.metrics.options import Checked
 from testbed.types import Array, Paper
 
 
@@ -96,7 +98,7 @@ def mean_auroc(id_scores: Array, ood_scores: Mapping[str, Array]) -> Estimate:
     The interval is that of `testbed.metrics.pooled`: it knows that the sets share the ID examples.
 
     >>> print(mean_auroc(np.arange(100.0), {"a": np.arange(50.0, 150.0), "b": np.arange(80.0, 180.0)}))
-    0.9275 [0.897, 0.9495] (n=300; mean over a, b; ood positive; ties half; delong-logit 95%)
+    0.9275 [0.8925, 0.951] (n=300; mean over a, b; ood positive; ties half; delong-gamma 95%)
     """
     from testbed.metrics.pooled import pooled_auroc
 
@@ -131,7 +133,7 @@ def over_seeds(values: Array) -> Spread:
 
 
 @dataclass(frozen=True)
-class DetectionError:
+class DetectionError(Checked):
     """Detection error as a metric plug-in; the threshold is chosen on the scored sets, so it is a lower bound.
 
     >>> print(DetectionError()(np.arange(4.0), np.arange(10.0, 14.0), draws=None))
@@ -155,7 +157,10 @@ class DetectionError:
 
 @dataclass(frozen=True)
 class AUTC:
-    """Area under the threshold curve as a metric plug-in; the interval takes the scale (min, max) as given.
+    """Area under the threshold curve as a metric plug-in.
+
+    The interval takes the scale (min, max) as given: it covers the area on the scale of these sets, not that of larger
+    ones, whose extremes lie further out.
 
     >>> AUTC()(np.array([0.0, 1.0]), np.array([3.0, 4.0]), draws=None).value
     0.125
@@ -163,7 +168,7 @@ class AUTC:
 
     needs = "scores"
     higher_is_better = False
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reference: ClassVar[Paper] = Paper(
         "Beyond AUROC & Co. for Evaluating Out-of-Distribution Detection Performance",
         "Galadrielle Humblot-Renaux, Sergio Escalera, Thomas B. Moeslund", 2023, "CVPR Workshops", "2306.14658",
@@ -175,10 +180,11 @@ class AUTC:
         value = autc(first, second)
         span = float(max(first.max(), second.max()) - min(first.min(), second.min()))
         spread = (_variance_of_mean(first) + _variance_of_mean(second)) / (4 * span**2) if span else 0.0
-        half = delong.normal_quantile(LEVEL) * math.sqrt(spread) if math.isfinite(spread) else 1.0
-        words = f"scores scaled by min and max of both sets; normal {LEVEL:.0%}"
-        return Estimate(value, max(0.0, value - half), min(1.0, value + half), words, len(first) + len(second))
+        one = 0.5 / min(len(first), len(second))
+        low, high = gamma_interval(value, spread, one, one * one)
+        words = f"scores scaled by min and max of both sets, taken as given; gamma {LEVEL:.0%}"
+        return Estimate(value, low, high, words, len(first) + len(second))
 
 
 def _variance_of_mean(values: Array) -> float:
-    return float(values.var(ddof=1) / len(values)) if len(values) > 1 else math.inf
+    return float(values.var(ddof=1) / len(values)) if len(values) > 1 else math.nan

@@ -31,7 +31,7 @@ def pooled_auroc(id_sets: Sequence[tuple[Array, Array]], ood_sets: Sequence[Arra
 
     >>> one = (np.arange(50.0), np.arange(50))
     >>> pooled_auroc([one, one], [np.arange(25.0, 75.0)]).convention
-    'ID pooled over 2 sets, examples as clusters; ood positive; ties half; delong-logit 95%'
+    'ID pooled over 2 sets, examples as clusters; ood positive; ties half; delong-gamma 95%'
     """
     if not id_sets or not ood_sets:
         raise DataError(f"expected at least one ID and one OOD set, got {len(id_sets)} and {len(ood_sets)}")
@@ -46,7 +46,7 @@ def pooled_auroc(id_sets: Sequence[tuple[Array, Array]], ood_sets: Sequence[Arra
     low, high = delong.bounds(value, spread, fewest)
     words = [f"unweighted mean over {len(parts)} OOD sets"] if len(parts) > 1 else []
     words += [f"ID pooled over {len(id_sets)} sets, examples as clusters"] if len(id_sets) > 1 else []
-    words += [f"ood positive; ties half{infinite(inside, np.concatenate(outside))}; delong-logit {LEVEL:.0%}"]
+    words += [f"ood positive; ties half{infinite(inside, np.concatenate(outside))}; delong-gamma {LEVEL:.0%}"]
     return Estimate(value, low, high, "; ".join(words), len(inside) + sum(map(len, outside)))
 
 

@@ -1,7 +1,7 @@
 """The shape of every metric of probabilities: a value, its bootstrap replicates, and the convention both were taken in.
 
 `measure` gives all three, so that two methods measured under the same draws can be subtracted replicate by replicate
-(`paired`); calling the metric turns them into an `Estimate`.
+(`paired`). Calling the metric gives an `Estimate`: from the replicates, or, of an `Analytic` metric, without any.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from testbed.metrics.bootstrap import Draws, Interval
 from testbed.metrics.estimate import Estimate
+from testbed.metrics.options import Checked
 from testbed.types import Float64, Ints, Paper
 
 _DENSE_COLUMNS: Final = 64
@@ -27,10 +28,11 @@ class Measured(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ProbabilityMetric:
+class ProbabilityMetric(Checked):
     """Base of the metrics of probabilities `[n, k]` against labels `[n]`; a subclass writes `measure`.
 
-    `interval` is "basic" for statistics biased upwards near 0 (every calibration error), else "percentile".
+    `interval`, of the replicates: "basic" for statistics biased upwards near 0 (every calibration error), else
+    "percentile".
     """
 
     needs: ClassVar[str] = "probs"
@@ -56,6 +58,20 @@ class ProbabilityMetric:
     def cells(self, probs: Any, labels: Any) -> Float64 | None:
         """Gaps `[n, cells]` whose sums over examples, in absolute value, add up to n times the metric; None if none."""
         return None
+
+
+@dataclass(frozen=True)
+class Analytic(ProbabilityMetric):
+    """Base of the metrics whose interval needs no draws; a subclass writes `estimate` beside `measure`."""
+
+    version: ClassVar[int] = 2
+
+    def __call__(self, probs: Any, labels: Any, *, draws: Draws) -> Estimate:
+        return self.estimate(probs, labels)
+
+    def estimate(self, probs: Any, labels: Any) -> Estimate:
+        """The value with its interval; no random numbers."""
+        raise NotImplementedError
 
 
 def sums_by_bin(draws: Draws, index: Ints, *values: Float64) -> tuple[Float64, ...]:

@@ -1,23 +1,24 @@
 """Accuracy, ECE, NLL and coverage of a stream's last `window` labelled examples, in memory that does not grow.
 
-An example that is in the window twice counts once in n and in every interval: its rows are resampled together.
+Their intervals are those of the metrics of a set (`bounded`, `gaps`), with the window's distinct examples as n: an
+example that is in the window several times counts once, with the mean of its rows, and its repeats narrow nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from testbed.errors import DataError
 from testbed.metrics.binning import equal_width
-from testbed.metrics.bootstrap import LEVEL, Draws, Interval
-from testbed.metrics.calibration_error import binned_gap
+from testbed.metrics.bootstrap import LEVEL
+from testbed.metrics.bounded import clopper_pearson, gamma_interval, skewed_mean_interval
+from testbed.metrics.calibration_error import of_cells
 from testbed.metrics.estimate import Estimate
+from testbed.metrics.gaps import Cells, cells
 from testbed.metrics.inputs import confidence as checked
-from testbed.metrics.scores import wilson
 from testbed.types import Float64, Ints
 
 
@@ -32,8 +33,6 @@ class Rolling:
     """
 
     window: int = 1000
-    seed: int = 0
-    replicates: int = 200
     seen: int = field(default=0, init=False)
     _ring: Float64 = field(init=False, repr=False)
     _ids: Ints = field(init=False, repr=False)
@@ -67,45 +66,48 @@ class Rolling:
             self.seen += len(rows)
 
     def accuracy(self) -> Estimate:
-        """Share of right predictions in the window, Wilson interval."""
+        """Share of right predictions in the window."""
         return self._share(1, "rolling accuracy")
 
     def coverage(self) -> Estimate:
-        """Share of labels held by their sets in the window, Wilson interval."""
+        """Share of labels held by their sets in the window."""
         return self._share(2, "rolling coverage")
 
     def ece(self, bins: int = 15) -> Estimate:
-        """ECE of the window, basic bootstrap interval."""
+        """ECE of the window."""
         rows = self._rows()
-        gap, index = rows[:, 0] - rows[:, 1], equal_width(rows[:, 0], bins)
         named = f"rolling, window {self.window}, guo, {bins} bins of equal width, top label"
-        inside = (index[:, None] == np.arange(bins)) * gap[:, None]
-        return self._estimate(binned_gap(gap, index), np.abs(self._means(inside)).sum(axis=1), named, "basic")
+        found, n = cells(rows[:, 0], rows[:, 1], equal_width(rows[:, 0], bins)), self._distinct
+        return of_cells(Cells(*(sums * (n / len(rows)) for sums in found)), n, named)
 
     def nll(self) -> Estimate:
-        """Mean loss of the window in nats, percentile bootstrap interval."""
-        return self._mean(3, "rolling nll, nats")
+        """Mean loss of the window in nats."""
+        losses = self._each(self._all_of(3, "rolling nll"))
+        low, high = skewed_mean_interval(losses)
+        named = f"rolling nll, nats, window {self.window}; hall-t {LEVEL:.0%}"
+        return Estimate(float(losses.mean()), max(0.0, low), high, named, len(losses))
 
     def set_size(self) -> Estimate:
-        """Mean size of the window's sets, percentile bootstrap interval."""
-        return self._mean(4, "rolling mean set size")
+        """Mean size of the window's sets; one more set may be one larger than the largest."""
+        sizes = self._each(self._all_of(4, "rolling mean set size"))
+        n, most = len(sizes), float(sizes.max()) + 1
+        variance = float(sizes.var(ddof=1)) / n if n > 1 else 0.0
+        low, high = gamma_interval(float(sizes.mean()), variance, most / n, (most / n) ** 2, top=most, both=n == 1)
+        return Estimate(
+            float(sizes.mean()), low, high, f"rolling mean set size, window {self.window}; gamma {LEVEL:.0%}", n
+        )
 
-    def _mean(self, column: int, name: str) -> Estimate:
+    def _all_of(self, column: int, name: str) -> Float64:
         values = self._rows()[:, column]
         if np.isnan(values).any():
             raise DataError(f"{name}: an example of the window does not have it")
-        return self._estimate(float(values.mean()), self._means(values[:, None])[:, 0], f"{name}, window {self.window}")
+        return values
 
-    def _means(self, values: Float64) -> Float64:
-        """Resampled means float64 `[replicates, m]` of the window's rows `[n, m]`, examples drawn whole."""
-        examples, inverse, sizes = np.unique(self._ids[: len(values)], return_inverse=True, return_counts=True)
-        sums = np.zeros((len(examples), values.shape[1]))
-        np.add.at(sums, inverse, values)
-        draws = _draws(self.seed, len(examples), self.replicates)
-        return np.asarray(draws.sums(sums) / draws.sums(sizes[:, None].astype(np.float64)))
-
-    def _estimate(self, value: float, replicates: Float64, name: str, interval: Interval = "percentile") -> Estimate:
-        return _draws(self.seed, self._distinct, self.replicates).estimate(value, replicates, name, interval)
+    def _each(self, values: Float64) -> Float64:
+        """The mean of each distinct example's rows, moved so that their mean is that of all rows."""
+        _, inverse, counts = np.unique(self._ids[: len(values)], return_inverse=True, return_counts=True)
+        means = np.bincount(inverse, values) / counts
+        return np.asarray(means + (values.mean() - means.mean()))
 
     @property
     def _distinct(self) -> int:
@@ -123,12 +125,6 @@ class Rolling:
         n = len(np.unique(self._ids[: len(values)][there]))
         if n == 0:
             raise DataError(f"{name}: no example of the window has it")
-        share = float(values[there].mean())
-        low, high = wilson(share * n, n)
-        return Estimate(share, low, high, f"{name}, window {self.window}; wilson {LEVEL:.0%}", n)
-
-
-@lru_cache(maxsize=2)
-def _draws(seed: int, n: int, replicates: int) -> Draws:
-    """The resamples of a window, shared by all measures and by all that are rolled together."""
-    return Draws(seed, n, replicates, "rolling")
+        rate = float(values[there].mean())
+        low, high = clopper_pearson(rate * n, n)
+        return Estimate(rate, low, high, f"{name}, window {self.window}; clopper-pearson {LEVEL:.0%}", n)

@@ -7,32 +7,33 @@ from typing import Any
 import numpy as np
 
 from testbed.errors import DataError
-from testbed.metrics.bootstrap import LEVEL, Draws
+from testbed.metrics.bootstrap import LEVEL
+from testbed.metrics.bounded import clopper_pearson, size_interval
 from testbed.metrics.estimate import Estimate
 from testbed.metrics.inputs import label_vector
-from testbed.metrics.scores import wilson
 from testbed.types import Array, Ints
 
 
 def coverage(sets: Any, y: Any) -> Estimate:
-    """Share of examples whose label is in their set; `sets` bool `[n, k]`, Wilson interval.
+    """Share of examples whose label is in their set; `sets` bool `[n, k]`, exact interval.
 
     >>> coverage([[True, False], [True, True]], [1, 1]).value
     0.5
     """
     held, _ = _held(sets, y)
-    low, high = wilson(float(held.sum()), len(held))
-    return Estimate(float(held.mean()), low, high, f"marginal coverage; wilson {LEVEL:.0%}", len(held))
+    low, high = clopper_pearson(float(held.sum()), len(held))
+    return Estimate(float(held.mean()), low, high, f"marginal coverage; clopper-pearson {LEVEL:.0%}", len(held))
 
 
-def set_size(sets: Any, y: Any, draws: Draws) -> Estimate:
+def set_size(sets: Any, y: Any) -> Estimate:
     """Mean number of classes in a set.
 
-    >>> set_size([[True, False], [True, True]], [1, 1], Draws(0, 2, 10)).value
+    >>> set_size([[True, False], [True, True]], [1, 1]).value
     1.5
     """
     _, size = _held(sets, y)
-    return draws.estimate(float(size.mean()), draws.means(size), "mean set size")
+    low, high = size_interval(size, np.shape(sets)[1])
+    return Estimate(float(size.mean()), low, high, f"mean set size; gamma {LEVEL:.0%}", len(size))
 
 
 def coverage_by_size(sets: Any, y: Any) -> dict[int, Estimate]:
@@ -45,9 +46,9 @@ def coverage_by_size(sets: Any, y: Any) -> dict[int, Estimate]:
     found = {}
     for one in np.unique(size).tolist():
         part = held[size == one]
-        low, high = wilson(float(part.sum()), len(part))
+        low, high = clopper_pearson(float(part.sum()), len(part))
         found[one] = Estimate(
-            float(part.mean()), low, high, f"coverage of sets of size {one}; wilson {LEVEL:.0%}", len(part)
+            float(part.mean()), low, high, f"coverage of sets of size {one}; clopper-pearson {LEVEL:.0%}", len(part)
         )
     return found
 

@@ -1,8 +1,9 @@
 """Stability over perturbation sequences as metric plug-ins: flip probability, top-5 distance, and their means.
 
 One number of one sequence has its interval over the films, which are what was drawn; frames of one film are not
-independent. mFP is a plain mean over sequences; mFR and mT5D divide each sequence by a baseline's, which here is a
-model of the same grid (the published baseline is AlexNet).
+independent. It is the gamma interval of a mean in [0, 1] (flips) or [0, 15] (five places lost at once), see `bounded`.
+mFP is a plain mean over sequences; mFR and mT5D divide each sequence by a baseline's, which here is a model of the same
+grid (the published baseline is AlexNet).
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from testbed.metrics.aggregates import HENDRYCKS, Aggregate, Measures, mean_of
-from testbed.metrics.bootstrap import Draws
+from testbed.metrics.bootstrap import LEVEL, Draws
+from testbed.metrics.bounded import mean_interval
 from testbed.metrics.corruption import SEQUENCES, flips_by_sequence, top5_by_sequence
 from testbed.metrics.estimate import Estimate
+from testbed.metrics.options import Checked
 from testbed.metrics.resampled import Measured
 from testbed.types import Float64, Paper
 
@@ -24,27 +27,31 @@ Films = Literal["all", "cifar", "imagenet"]
 
 
 @dataclass(frozen=True)
-class FrameMetric:
+class FrameMetric(Checked):
     """Base: a number of each film, averaged. `difficulty` k compares frames k apart (not of noise sequences)."""
 
     difficulty: int = 1
 
     needs: ClassVar[str] = "frames"
+    version: ClassVar[int] = 2
+    largest: ClassVar[float] = 1.0
     higher_is_better: ClassVar[bool] = False
     reference: ClassVar[Paper] = HENDRYCKS
 
     def __call__(self, scores: Any, noise: bool, *, draws: Draws) -> Estimate:
         """The estimate; scores are logits or probabilities `[films frames k]`, `draws` of the films."""
-        value, replicates, words = self.measure(scores, noise, draws)
-        assert replicates is not None
-        return draws.estimate(value, replicates, words)
+        films = self.films(np.asarray(scores, np.float64), noise)
+        low, high = mean_interval(films, top=self.largest)
+        return Estimate(float(films.mean()), low, high, f"{self._named(scores, noise)}; gamma {LEVEL:.0%}", len(films))
 
     def measure(self, scores: Any, noise: bool, draws: Draws) -> Measured:
         """Value, replicates under `draws`, convention."""
         films = self.films(np.asarray(scores, np.float64), noise)
+        return Measured(float(films.mean()), draws.means(films), self._named(scores, noise))
+
+    def _named(self, scores: Any, noise: bool) -> str:
         against = "the first frame" if noise else f"the frame {self.difficulty} before"
-        words = f"{np.shape(scores)[1]} frames, each against {against}"
-        return Measured(float(films.mean()), draws.means(films), words)
+        return f"{np.shape(scores)[1]} frames, each against {against}"
 
     def films(self, scores: Float64, noise: bool) -> Float64:
         """The number of each film, float64 `[films]`."""
@@ -67,6 +74,8 @@ class FlipProbability(FrameMetric):
 @dataclass(frozen=True)
 class Top5Distance(FrameMetric):
     """How far the five most likely classes move in rank between frames."""
+
+    largest: ClassVar[float] = 15.0
 
     def films(self, scores: Float64, noise: bool) -> Float64:
         return top5_by_sequence(scores, noise=noise, difficulty=1 if noise else self.difficulty)

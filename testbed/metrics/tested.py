@@ -2,7 +2,8 @@
 
 A `_p` metric is a p-value: the chance of a statistic as large if the model were calibrated, so it is better when larger
 and has no interval. Methods that compare all pairs of examples see a random subset of `limit` of a larger set, drawn
-from the grid's seed, and say so in the convention. SKCE's interval is the normal one of a U-statistic.
+from the grid's seed, and say so in the convention. SKCE's interval is the normal one of a U-statistic, with both terms
+of its variance (Hoeffding 1948): the second one leads where the model is calibrated or n is small.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from testbed.errors import DataError
 from testbed.metrics.bootstrap import LEVEL, Draws
 from testbed.metrics.cumulative import KsError, KuiperError, Outcome, ks_test, kuiper_test, spiegelhalter
 from testbed.metrics.estimate import Estimate
@@ -137,15 +139,21 @@ class Skce:
 
     needs: ClassVar[str] = "probs"
     higher_is_better: ClassVar[bool] = False
+    version: ClassVar[int] = 2
     reference: ClassVar[Paper] = _SKCE
 
     def __call__(self, probs: Any, labels: Any, *, draws: Draws) -> Estimate:
         """The error of `probs` `[n, k]`."""
         p, y, named = _subset(*probabilities(probs, labels, "skce"), self.limit, draws.seed)
+        if len(y) < 2:
+            raise DataError("skce compares pairs of examples and got one example")
         terms = skce_terms(p, y, self.nu or None)
         n = len(terms)
         value = float(terms.sum() / (n * (n - 1)))
-        half = _Z * 2 * float(np.std(terms.sum(axis=1) / (n - 1))) / np.sqrt(n)
+        first = float(np.var(terms.sum(axis=1) / (n - 1), ddof=1)) if n > 1 else 0.0
+        half = _Z * float(np.sqrt(4 * first / n + 2 * float((terms**2).sum()) / (n * (n - 1)) ** 2))
+        if half == 0:  # no residual at all: twice the square of the share of errors that may be unseen
+            half = 2 * (1 - ((1 - LEVEL) / 2) ** (1 / n)) ** 2
         width = "median" if self.nu == 0 else f"{self.nu:g}"
         return Estimate(value, value - half, value + half, f"{width} bandwidth{named}; normal {LEVEL:.0%}", n)
 
@@ -162,6 +170,8 @@ class SkceP(_PValue):
     def __call__(self, probs: Any, labels: Any, *, draws: Draws) -> Estimate:
         """The p-value of `probs` `[n, k]`."""
         p, y, named = _subset(*probabilities(probs, labels, "skce_p"), self.limit, draws.seed)
+        if len(y) < 2:
+            raise DataError("skce_p compares pairs of examples and got one example")
         order = np.lexsort((y, *p.T))  # the signs go by position
         found = skce_test(p[order], y[order], None, self.signs, draws.seed).p_value
         return Estimate(found, np.nan, np.nan, f"p-value, SKCE, {self.signs} sign flips{named}", len(y))

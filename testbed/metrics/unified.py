@@ -10,7 +10,6 @@ are those of `testbed.metrics.failure`; OSCR is that of `testbed.metrics.openset
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -22,6 +21,7 @@ from testbed.metrics.estimate import Estimate
 from testbed.metrics.failure import AUGRC, AURC, EAURC
 from testbed.metrics.ood import checked, infinite
 from testbed.metrics.openset import failure_view, oscr
+from testbed.metrics.options import Checked
 from testbed.types import Array, Paper
 
 _FD_SHIFTS = Paper(
@@ -36,7 +36,7 @@ class _Unified:
 
     needs = "failures"
     higher_is_better = False
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reference: ClassVar[Paper] = _FD_SHIFTS
     measure: ClassVar[Any]
 
@@ -75,18 +75,18 @@ class AUGRCWithOOD(_Unified):
 
 
 @dataclass(frozen=True)
-class OSCR:
+class OSCR(Checked):
     """Open-set classification rate: the chance that a random ID example is right and below a random OOD score.
 
     >>> print(OSCR()(np.array([0.1, 0.2]), np.array([0.3, 0.15]), np.array([True, False]), draws=None))
-    0.5 [0, 1] (n=4; wrong ID counts as rejected; ties half; delong 95%)
+    0.5 [0.01266, 1] (n=4; wrong ID counts as rejected; ties half; delong-gamma 95%)
     """
 
     interval: Literal["delong"] = "delong"
 
     needs = "failures"
     higher_is_better = True
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reference: ClassVar[Paper] = Paper(
         "Reducing Network Agnostophobia", "Akshay Raj Dhamija, Manuel Gunther, Terrance E. Boult",
         2018, "NeurIPS", "1811.04110",
@@ -98,7 +98,7 @@ class OSCR:
         value, right = oscr(first, second, correct), np.asarray(correct, dtype=bool)
         inner = right * delong.components(first, second).id
         outer = delong.components(first[right], second).ood * right.mean() if right.any() else np.zeros(len(second))
-        spread = sum(float(v.var(ddof=1)) / len(v) if len(v) > 1 else math.inf for v in (inner, outer))
-        half = delong.normal_quantile(LEVEL) * math.sqrt(spread) if math.isfinite(spread) else 1.0
-        words = f"wrong ID counts as rejected; ties half{infinite(first, second)}; delong {LEVEL:.0%}"
-        return Estimate(value, max(0.0, value - half), min(1.0, value + half), words, len(first) + len(second))
+        spread = sum(float(v.var(ddof=1)) / len(v) if len(v) > 1 else np.nan for v in (inner, outer))
+        low, high = delong.bounds(value, spread, min(len(first), len(second)))
+        words = f"wrong ID counts as rejected; ties half{infinite(first, second)}; delong-gamma {LEVEL:.0%}"
+        return Estimate(value, low, high, words, len(first) + len(second))

@@ -17,8 +17,9 @@ from typing import Any, Literal
 import numpy as np
 
 from testbed.errors import DataError
+from testbed.metrics.bounded import clopper_pearson
 from testbed.metrics.inputs import probabilities, top_label
-from testbed.metrics.scores import wilson
+from testbed.metrics.options import one_of
 from testbed.types import Float64
 
 Score = Literal["max", "entropy"]
@@ -79,7 +80,7 @@ def failed(estimate: float, correct: int, n: int, tolerance: float = 0.05) -> bo
     >>> failed(0.54, correct=359, n=1000), failed(0.39, correct=359, n=1000)
     (True, False)
     """
-    low, high = wilson(correct, n)
+    low, high = clopper_pearson(correct, n)
     return bool(estimate < low - tolerance or estimate > high + tolerance)
 
 
@@ -94,6 +95,7 @@ def scores(p: Float64, score: Score) -> Float64:
     >>> scores(np.array([[0.5, 0.5]]), "max").tolist(), scores(np.array([[0.5, 0.5]]), "entropy").round(6).tolist()
     ([0.5], [-0.693147])
     """
+    one_of(score, Score, "atc: score")
     if score == "max":
         return np.asarray(p.max(axis=1))
     return np.asarray((p * np.log(np.maximum(p, np.finfo(np.float64).tiny))).sum(axis=1))

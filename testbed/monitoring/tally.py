@@ -17,7 +17,7 @@ import numpy as np
 
 from testbed.metrics.binning import equal_width
 from testbed.metrics.bootstrap import bounds
-from testbed.metrics.scores import wilson
+from testbed.metrics.bounded import clopper_pearson
 from testbed.monitoring.judged import Judged
 from testbed.seeding import Rng
 from testbed.types import Float64, Ints
@@ -101,7 +101,8 @@ class Tally:
 
     def _share(self, name: str, metric: str, count: float) -> dict[str, Any]:
         share = count / self.steps
-        return self._as_row(name, metric, share, *wilson(share * self.n, self.n), "wilson 95%")
+        ends = clopper_pearson(share * self.n, self.n)
+        return self._as_row(name, metric, share, *ends, "clopper-pearson 95%")
 
     def _mean(self, name: str, metric: str, total: float, squares: float) -> dict[str, Any]:
         mean = total / self.steps

@@ -48,8 +48,8 @@ class Tracked:
         self.sets = self._sets()
         self.adaptive = AdaptiveAlpha(asked.conformal.alpha, asked.conformal.gamma)
         window, replicates = asked.rolling.window, asked.rolling.replicates
-        self.rolling = Rolling(window, asked.seed, replicates)
-        self.rolling_adaptive = Rolling(window, asked.seed, replicates)
+        self.rolling = Rolling(window)
+        self.rolling_adaptive = Rolling(window)
         self.guard: Guard | None = None
         self.rollbacks = self.trials = 0
         if self.online and asked.rollback is not None and metric is not None:

@@ -21,9 +21,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from testbed.metrics.bounded import clopper_pearson
 from testbed.metrics.cumulative import Outcome
 from testbed.metrics.drift import ks_drift, label_drift, mmd_drift
-from testbed.metrics.scores import wilson
 from testbed.monitoring.settings import DriftSettings
 from testbed.types import Array, Float64
 
@@ -132,15 +132,15 @@ class Watch:
 def _summary(name: str, record: Record) -> Iterator[dict[str, Any]]:
     found, total = record.delays
     if record.episodes:
-        low, high = wilson(found, record.episodes)
+        low, high = clopper_pearson(found, record.episodes)
         yield _row("detector", name, "detected", found / record.episodes, low, high, n=record.episodes,
-                   convention="share of episodes; wilson 95%")  # fmt: skip
+                   convention="share of episodes; clopper-pearson 95%")  # fmt: skip
     if found:
         yield _row("detector", name, "mean_delay", total / found, n=int(found), convention="steps, detected episodes")
     if record.clean:
-        low, high = wilson(record.false, record.clean)
+        low, high = clopper_pearson(record.false, record.clean)
         yield _row("detector", name, "false_alarm_rate", record.false / record.clean, low, high, n=record.clean,
-                   convention="share of windows without drift; wilson 95%")  # fmt: skip
+                   convention="share of windows without drift; clopper-pearson 95%")  # fmt: skip
 
 
 def _row(scope: str, detector: str, metric: str, value: float, *ends: float, **more: Any) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def flips(cells: Cells, text: str) -> Found:
 def failure(cells: Cells, text: str) -> Found:
     """Right against wrong predictions by the largest probability: `area` = auroc, aupr_right or aupr_wrong.
 
-    AUROC has DeLong's interval; the other two are given without one.
+    AUROC has DeLong's interval; the other two the binomial one of their positives.
     """
     pick, sides = parse(text)
     _sides(sides, 0, text)
@@ -76,8 +76,9 @@ def failure(cells: Cells, text: str) -> Found:
     if area == "auroc":
         parts = delong.components(doubt[right], doubt[~right])
         return Found(parts.auroc, *delong.interval(parts), len(right), note)
-    value = ood.aupr(doubt[right], doubt[~right], positive="id" if area == "aupr_right" else "ood")
-    return Found(value, value, value, len(right), note)
+    metric = ood.AUPRIn() if area == "aupr_right" else ood.AUPROut()
+    found = metric(doubt[right], doubt[~right], draws=None)
+    return Found(found.value, found.low, found.high, len(right), note)
 
 
 def lower(cells: Cells, text: str) -> Found:

@@ -1,15 +1,15 @@
 """Reliability diagrams: accuracy against confidence in bins, from samples.parquet.
 
 Bins are of equal width and closed on the right, as in Guo et al. 2017: bin b of B holds confidences in (b/B, (b+1)/B].
-The interval of a bin's accuracy is Wilson's. Confidence and decision are those of the calibrated top class, so a
-calibrator that changes predictions is judged by its own.
+The interval of a bin's accuracy is an exact one. Confidence and decision are those of the calibrated top class,
+so a calibrator that changes predictions is judged by its own.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+from testbed.metrics.bounded import clopper_pearson
 from testbed.report.load import Run
 
 BINS = 15
@@ -38,7 +38,7 @@ def reliability(run: Run) -> list[dict[str, Any]]:
         row["condition"] = run.labels.get(row["condition_id"], row["condition"])
         key = tuple(row[name] for name in names)
         entry = found.setdefault(key, {**dict(zip(names, key, strict=True)), "n": 0, "bins": []})
-        low, high = wilson(row["correct"], row["n"])
+        low, high = clopper_pearson(row["correct"], row["n"])
         accuracy = row["correct"] / row["n"]
         entry["n"] += row["n"]
         edges = {"from": round(row["bin"] / BINS, 6), "to": round((row["bin"] + 1) / BINS, 6)}
@@ -48,15 +48,3 @@ def reliability(run: Run) -> list[dict[str, Any]]:
         for one in entry["bins"]:
             one["share"] = round(one["n"] / entry["n"], 5)
     return list(found.values())
-
-
-def wilson(successes: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927), by default at 95 %.
-
-    >>> [round(bound, 4) for bound in wilson(8, 10)]
-    [0.4902, 0.9433]
-    """
-    p, z2 = successes / n, z * z
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, centre - half), min(1.0, centre + half)

@@ -236,8 +236,8 @@ def number(row: Row) -> Number:
 def of_one_set(row: Row) -> str:
     """A row's convention without the words that say which sets were averaged or pooled: those the row's labels say.
 
-    >>> of_one_set({"convention": "unweighted mean over 2 OOD sets; ood positive; ties half; delong-logit 95%"})
-    'ood positive; ties half; delong-logit 95%'
+    >>> of_one_set({"convention": "unweighted mean over 2 OOD sets; ood positive; ties half; delong-gamma 95%"})
+    'ood positive; ties half; delong-gamma 95%'
     """
     return _OVER_SETS.sub("", row["convention"] or "")
 

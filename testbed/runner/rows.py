@@ -79,7 +79,8 @@ def cell_rows(
         flags = one["flags"] if row["metric"] == "audit" else ";".join(filter(None, (row["flags"], one["flags"])))
         values = {name: one[name] for name in ("convention", "value", "ci_low", "ci_high", "n")}
         part = {"group": one["group"]} if one.get("group") else {}
-        rows.append({**row, **values, **part, "status": "ok", "flags": flags})
+        failed = {"status": "failed", "error": one["error"]} if one.get("error") else {"status": "ok"}
+        rows.append({**row, **values, **part, **failed, "flags": flags})
     return rows
 
 

@@ -17,12 +17,25 @@ def test_counts_are_a_function_of_seed_n_and_replicate() -> None:
     assert (whole.sum(axis=1) == 500).all()
 
 
+def test_one_large_set_is_kept_at_a_time_and_made_again_the_same() -> None:
+    first, second = Draws(0, 70_000, 960), Draws(1, 70_000, 960)
+    values = np.arange(70_000.0)
+    before = first.means(values)
+    assert first._kept
+
+    second.means(values)
+
+    assert second._kept and not first._kept
+    assert np.array_equal(before, first.means(values))
+    first._kept.clear()
+
+
 def test_blocks_of_a_set_too_large_to_keep_are_the_same_again() -> None:
-    draws = Draws(0, 70_000, 960)
-    first = draws.means(np.arange(70_000.0))
+    draws = Draws(0, 4_100_000, 99)
+    first = next(draws.blocks())
 
     assert not draws._kept
-    assert np.array_equal(first, draws.means(np.arange(70_000.0)))
+    assert np.array_equal(first, next(draws.blocks()))
 
 
 def test_another_set_gets_independent_draws() -> None:

@@ -205,17 +205,6 @@ def test_debiasing_removes_most_of_the_bias() -> None:
     assert np.mean([second == 0 for _, second in corrected]) > 0.3
 
 
-def test_basic_interval_covers_the_ece_of_the_population() -> None:
-    big, labels = sample(400_000, sharpness=1.4, seed=99)
-    truth, hits = metrics.ece(big, labels), 0
-    for seed in range(200):
-        rows = slice(2000 * seed, 2000 * seed + 2000)
-        estimate = probability_metric("ece")(big[rows], labels[rows], draws=metrics.Draws(seed, 2000, 200))
-        hits += estimate.low <= truth <= estimate.high
-
-    assert hits >= 180
-
-
 def test_spiegelhalter_without_variance() -> None:
     """At confidence 1 a wrong example rules calibration out; all right, or all at one half, is 0 / 0."""
     sure = np.tile([1.0, 0.0], (50, 1))
@@ -391,19 +380,13 @@ def test_p_values_are_those_of_the_tests(name: str) -> None:
     assert got.value == getattr(metrics, function)(p[order], y[order]).p_value
 
 
-def test_coverage_at_risk_by_brute_force_and_its_replicates() -> None:
+def test_coverage_at_risk_by_brute_force() -> None:
     rng = np.random.default_rng(0)
     c = np.round(rng.random(60), 1)
     right = rng.random(60) < 0.5 + c / 2
-    draws = metrics.Draws(0, 60, 15)
 
-    def slow(rows: np.ndarray, risk: float = 0.2) -> float:
-        shares = [(c[rows] >= t).mean() for t in np.unique(c[rows]) if (~right[rows][c[rows] >= t]).mean() <= risk]
-        return max(shares, default=0.0)
+    shares = [(c >= t).mean() for t in np.unique(c) if (~right[c >= t]).mean() <= 0.2]
 
-    metric = plugins.read("metric", "coverage_at_risk").build(risk=0.2)
-    everything = np.arange(60)
-    assert metrics.coverage_at_risk(c, right, 0.2) == pytest.approx(slow(everything))
-    values = np.array([slow(rows) for rows in draws.indices()])
-    got = metric(c, right, draws=draws)
-    assert (got.low, got.high) == pytest.approx(metrics.bootstrap.bounds(got.value, values))
+    assert metrics.coverage_at_risk(c, right, 0.2) == pytest.approx(max(shares, default=0.0))
+    got = plugins.read("metric", "coverage_at_risk").build(risk=0.2)(c, right, draws=None)
+    assert got.low <= got.value <= got.high

@@ -86,7 +86,7 @@ def test_rolling_is_the_metric_of_the_last_window(batch: int) -> None:
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.3, 1, 1000)
     right = (rng.random(1000) < confidence).astype(int)
-    rolling = Rolling(window=200, replicates=20)
+    rolling = Rolling(window=200)
     for start in range(0, 1000, batch):
         part = slice(start, start + batch)
         rolling.add(confidence[part], right[part], right[part])
@@ -107,7 +107,7 @@ def test_rolling_counts_an_example_once() -> None:
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.3, 1, 50)
     right = (rng.random(50) < confidence).astype(int)
-    often, once = Rolling(200, replicates=200), Rolling(200, replicates=200)
+    often, once = Rolling(200), Rolling(200)
     once.add(confidence, right, right, -np.log(confidence), right, np.arange(50))
     for _ in range(4):
         often.add(confidence, right, right, -np.log(confidence), right, np.arange(50))

@@ -115,10 +115,12 @@ def test_delong_interval_agrees_with_the_bootstrap() -> None:
     assert (analytic.low, analytic.high) == pytest.approx((resampled.low, resampled.high), abs=0.01)
 
 
-def test_perfect_separation_has_the_exact_binomial_bound() -> None:
+def test_perfect_separation_leaves_room_for_one_more_mistake() -> None:
     low, high = delong.interval(delong.components(np.arange(20.0), np.arange(30.0, 80.0)))
     assert high == 1.0
-    assert low == pytest.approx(0.025 ** (1 / 20))
+    assert low == pytest.approx(1 + math.log(0.025) * 0.75 / 20)  # the exponential law of mean .75 / 20
+    low, high = delong.interval(delong.components(np.arange(50.0), np.arange(60.0, 120.0)))
+    assert (low, high) == pytest.approx((1 + math.log(0.025) * 0.5 / 50, 1.0))
 
 
 def test_one_example_a_side_says_nothing() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from testbed.errors import DataError, UsageError
+from testbed.errors import DataError
 from testbed.metrics.bootstrap import Draws
 from testbed.metrics.failure import augrc
 from testbed.metrics.ood import AUPRIn, AUPROut, aupr, auroc
@@ -45,7 +45,7 @@ def test_aupr_of_constant_scores_is_the_share_of_positives() -> None:
     flat = np.zeros(30), np.zeros(10)
     assert aupr(*flat) == 0.25
     assert aupr(*flat, positive="id") == 0.75
-    with pytest.raises(UsageError, match="area"):
+    with pytest.raises(DataError, match="area: expected 'average_precision' or 'trapezoid', got 'step'"):
         aupr(*flat, area="step")
 
 
@@ -88,7 +88,7 @@ def test_autc_at_the_ends() -> None:
     assert autc(np.zeros(3), np.zeros(4)) == 0.5
     assert autc(np.zeros(3), np.ones(4)) == 0.0
     estimate = AUTC()(np.zeros(3), np.zeros(4), draws=None)
-    assert (estimate.value, estimate.low, estimate.high) == (0.5, 0.5, 0.5)
+    assert estimate.value == 0.5 and estimate.low < 0.3 and estimate.high > 0.7
     with pytest.raises(DataError, match="infinite scores ranked: 1 of 2 ID"):
         autc(np.array([0.0, -np.inf]), np.array([1.0]))
 

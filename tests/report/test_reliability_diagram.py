@@ -4,10 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
 from testbed.report.load import read_run
-from testbed.report.reliability import BINS, reliability, wilson
+from testbed.report.reliability import BINS, reliability
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +60,6 @@ def test_a_calibrator_is_judged_by_its_own_decisions(tmp_path, write_run) -> Non
     )
     found = {entry["calibrator"]: entry["bins"][0]["accuracy"] for entry in reliability(run)}
     assert found == {"none": 0.0, "platt": 1.0}
-
-
-@pytest.mark.parametrize(("successes", "n"), [(0, 5), (5, 5), (3, 7), (50, 1000)])
-def test_wilson_against_scipy(successes, n) -> None:
-    found = binomtest(successes, n).proportion_ci(method="wilson")
-    assert wilson(successes, n) == pytest.approx((found.low, found.high), abs=1e-12)
 
 
 def test_edges_belong_to_the_bin_below(tmp_path, write_run) -> None:

@@ -112,7 +112,7 @@ def test_pivot_and_number_keep_what_a_row_says(synthetic_run) -> None:
 
 def test_means_and_pooled_sets_share_the_columns_of_single_sets() -> None:
     """What was averaged or pooled is said by the labels, so it does not make another convention of the metric."""
-    plain = "ood positive; ties half; delong-logit 95%"
+    plain = "ood positive; ties half; delong-gamma 95%"
     shared = {"metric": "auroc", "detector": "knn", "ood_condition": "clean"}
     rows = [
         row(**shared, ood_set="gaussian", convention=plain),

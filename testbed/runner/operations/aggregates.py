@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from testbed.errors import DataError
-from testbed.metrics.aggregates import Measures
+from testbed.metrics.aggregates import SHARES, Measures, unseen_ends
 from testbed.metrics.bootstrap import Interval
 from testbed.perturb.shift import SLOTS
+from testbed.plugins import Plugin
 from testbed.runner.operations import access
 from testbed.runner.operations.fits import fitted, probabilities
-from testbed.runner.operations.scores import draws, estimate_rows, write_rows
+from testbed.runner.operations.scores import draws, each_metric, estimate_rows, write_rows
 from testbed.store import Store, Writer
 from testbed.types import Array, Float64, Job
 
@@ -25,11 +27,11 @@ def score_groups(job: Job, store: Store, writer: Writer) -> None:
     names = store.require(job.inputs["names"][0]).meta.get("group_names", ())
     probs = probabilities(fitted(job, store)[0], data)
     shared = draws(job.recipe["seed"], len(data), job.recipe["intervals"]["replicates"])
-    rows = []
-    for position, recipe in enumerate(job.recipe["metrics"]):
-        metric = access.code("metric", recipe, store).build(**recipe["params"])
-        rows += estimate_rows(position, metric(probs, np.asarray(data.labels), data.groups, names=names, draws=shared))
-    write_rows(writer, rows)
+
+    def one(position: int, plugin: Plugin, metric: Any) -> list[dict[str, Any]]:
+        return estimate_rows(position, metric(probs, np.asarray(data.labels), data.groups, names=names, draws=shared))
+
+    write_rows(writer, each_metric(job, store, len(data), one))
 
 
 def score_frames(job: Job, store: Store, writer: Writer) -> None:
@@ -38,11 +40,11 @@ def score_frames(job: Job, store: Store, writer: Writer) -> None:
     data = access.outputs(store, access.one(job, "outputs"), features=features)
     films = as_films(probabilities(fitted(job, store)[0], data), np.asarray(data.ids))
     shared = draws(job.recipe["seed"], len(films), job.recipe["intervals"]["replicates"])
-    rows = []
-    for position, recipe in enumerate(job.recipe["metrics"]):
-        metric = access.code("metric", recipe, store).build(**recipe["params"])
-        rows += estimate_rows(position, metric(films, job.recipe["noise"], draws=shared))
-    write_rows(writer, rows)
+
+    def one(position: int, plugin: Plugin, metric: Any) -> list[dict[str, Any]]:
+        return estimate_rows(position, metric(films, job.recipe["noise"], draws=shared))
+
+    write_rows(writer, each_metric(job, store, len(films), one))
 
 
 def as_films(values: Float64, ids: Array) -> Float64:
@@ -76,7 +78,13 @@ def aggregate(job: Job, store: Store, writer: Writer) -> None:
         shared = draws(job.recipe["seed"], sizes[0], job.recipe["intervals"]["replicates"])
         base = access.code("metric", {"use": metric.measured}, store).build()
         interval: Interval = getattr(base, "interval", "percentile")
-        rows += estimate_rows(position, shared.estimate(float(sound[0]), sound[1:], words, interval))
+        estimate = shared.estimate(float(sound[0]), sound[1:], words, interval)
+        if metric.measured in SHARES and estimate.low == estimate.high:
+            others = [owners[name] for name in metric.others]
+            low, high = unseen_ends(metric, owners[""], others, sizes[0])
+            named = f"{estimate.convention}, no spread: rule of three"
+            estimate = replace(estimate, low=min(low, estimate.value), high=max(high, estimate.value), convention=named)
+        rows += estimate_rows(position, estimate)
     write_rows(writer, rows)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy as np
 from testbed.metrics.estimate import Estimate
 from testbed.metrics.ood import AUROC
 from testbed.metrics.pooled import mean_estimate, pooled_auroc
+from testbed.plugins import Plugin
 from testbed.runner.operations import access
 from testbed.runner.operations.fits import fit_flags, fitted, probabilities
-from testbed.runner.operations.scores import draws, estimate_rows, score_flags, write_rows
+from testbed.runner.operations.scores import draws, each_metric, estimate_rows, score_flags, write_rows
 from testbed.store import Store, Writer
 from testbed.types import Array, Float64, Job
 
@@ -25,19 +26,19 @@ def score_pooled(job: Job, store: Store, writer: Writer) -> None:
     inside = [scores_of(store, digest) for digest in job.inputs["id"]]
     outside = [scores_of(store, digest)[0] for digest in job.inputs["ood"]]
     flags = score_flags(job, store)
-    rows = []
-    for position, metric in built(job, store):
+    n = sum(len(scores) for scores, _ in inside) + sum(map(len, outside))
+
+    def one(position: int, plugin: Plugin, metric: Any) -> list[dict[str, Any]]:
         if isinstance(metric, AUROC) and metric.interval == "delong":
-            rows += estimate_rows(position, pooled_auroc(inside, outside), ";".join(flags))
-            continue
+            return estimate_rows(position, pooled_auroc(inside, outside), ";".join(flags))
         pool = np.concatenate([scores for scores, _ in inside])
         shared = draws(job.recipe["seed"], len(pool), job.recipe["intervals"]["replicates"])
         found = [listed(metric(pool, other, draws=shared)) for other in outside]
-        n = len(pool) + sum(map(len, outside))
         means = [e[0] if len(e) == 1 else replace(mean_estimate(e), n=n) for e in zip(*found, strict=True)]
         dependent = ["interval:pooled rows taken as independent"] if len(inside) > 1 else []
-        rows += estimate_rows(position, means, ";".join(flags + dependent))
-    write_rows(writer, rows)
+        return estimate_rows(position, means, ";".join(flags + dependent))
+
+    write_rows(writer, each_metric(job, store, n, one))
 
 
 def score_failures(job: Job, store: Store, writer: Writer) -> None:
@@ -47,10 +48,11 @@ def score_failures(job: Job, store: Store, writer: Writer) -> None:
     right = np.concatenate([correct(job, store, digest) for digest in job.inputs["outputs"]])
     shared = draws(job.recipe["seed"], len(inside), job.recipe["intervals"]["replicates"])
     flags = ";".join(filter(None, (*score_flags(job, store), fit_flags(job, store))))
-    rows = []
-    for position, metric in built(job, store):
-        rows += estimate_rows(position, metric(inside, outside, right, draws=shared), flags)
-    write_rows(writer, rows)
+
+    def one(position: int, plugin: Plugin, metric: Any) -> list[dict[str, Any]]:
+        return estimate_rows(position, metric(inside, outside, right, draws=shared), flags)
+
+    write_rows(writer, each_metric(job, store, len(inside) + len(outside), one))
 
 
 def over_seeds(job: Job, store: Store, writer: Writer) -> None:
@@ -69,10 +71,10 @@ def repeats_estimates(
 ) -> tuple[Estimate, Estimate]:
     """Mean with Student's interval, and sample standard deviation, of one number over training seeds or restarts.
 
-    >>> rows = [{"convention": "top-1; wilson 95%", "n": 10}] * 3
+    >>> rows = [{"convention": "top-1; clopper-pearson 95%", "n": 10}] * 3
     >>> for one in repeats_estimates([0.90, 0.92, 0.94], rows): print(one)
-    0.92 [0.8703, 0.9697] (n=10; mean over 3 training seeds; top-1; wilson 95%; Student 95% over seeds)
-    0.02 no interval (n=10; standard deviation (n - 1) over 3 training seeds; top-1; wilson 95%)
+    0.92 [0.8703, 0.9697] (n=10; mean over 3 training seeds; top-1; clopper-pearson 95%; Student 95% over seeds)
+    0.02 no interval (n=10; standard deviation (n - 1) over 3 training seeds; top-1; clopper-pearson 95%)
     """
     from scipy.stats import t
 
@@ -87,12 +89,6 @@ def repeats_estimates(
         Estimate(mean, mean - half, mean + half, convention, n),
         Estimate(std, np.nan, np.nan, f"standard deviation (n - 1) over {k} {over}; {shared}", n),
     )
-
-
-def built(job: Job, store: Store) -> Iterator[tuple[int, Any]]:
-    """The metrics of a job with their positions."""
-    for position, recipe in enumerate(job.recipe["metrics"]):
-        yield position, access.code("metric", recipe, store).build(**recipe["params"])
 
 
 def scores_of(store: Store, digest: str) -> Scores:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from testbed.metrics.bounded import clopper_pearson
 from testbed.metrics.estimate import Estimate
-from testbed.metrics.scores import wilson
 from testbed.perturb.restarts import COUNTS, accuracies
 from testbed.runner.operations import access
 from testbed.runner.operations.audits import by_products
@@ -26,7 +26,9 @@ def restarts(job: Job, store: Store, writer: Writer) -> None:
     each = accuracies(n, fooled)
     mean, spread = repeats_estimates(each, [{"convention": CONVENTION, "n": n}] * count, "restarts")
     alone = [
-        Estimate(value, *wilson(n - wrong, n), f"restart {number} of {count}; {CONVENTION}; wilson 95%", n)
+        Estimate(
+            value, *clopper_pearson(n - wrong, n), f"restart {number} of {count}; {CONVENTION}; clopper-pearson 95%", n
+        )
         for number, (value, wrong) in enumerate(zip(each, fooled, strict=True), start=1)
     ]
     write_rows(writer, [*estimate_rows(0, mean), *estimate_rows(1, spread), *estimate_rows(2, alone)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -42,30 +42,54 @@ def score(job: Job, store: Store, writer: Writer) -> None:
     labels = np.asarray(data.labels)
     shared = draws(job.recipe["seed"], len(labels), job.recipe["intervals"]["replicates"])
     flags = fit_flags(job, store)
-    rows = []
-    for position, recipe in enumerate(job.recipe["metrics"]):
-        plugin = access.code("metric", recipe, store)
-        metric = plugin.build(**recipe["params"])
+
+    def one(position: int, plugin: Plugin, metric: Any) -> list[dict[str, Any]]:
         if plugin.facts["needs"] == "confidence":
             given: tuple[Array, Array] = (probs.max(axis=1), probs.argmax(axis=1) == labels)
         else:
             given = (probs, labels)
-        rows += estimate_rows(position, metric(*given, draws=shared), flags)
+        rows = estimate_rows(position, metric(*given, draws=shared), flags)
         if asked := job.recipe.get("slices"):
             rows += slice_rows(position, plugin, metric, given, parts(labels, data.groups, asked), shared)
-    write_rows(writer, rows)
+        return rows
+
+    write_rows(writer, each_metric(job, store, len(labels), one))
 
 
 def score_ood(job: Job, store: Store, writer: Writer) -> None:
     """Metrics of the scores of one detector on an in-distribution and an out-of-distribution set."""
     inside, outside = (store.tensors(access.one(job, role), "scores")["scores"] for role in ("id", "ood"))
     shared = draws(job.recipe["seed"], len(inside), job.recipe["intervals"]["replicates"])
-    flags = score_flags(job, store)
-    rows = []
+    flags = ";".join(score_flags(job, store))
+
+    def one(position: int, plugin: Plugin, metric: Any) -> list[dict[str, Any]]:
+        return estimate_rows(position, metric(inside, outside, draws=shared), flags)
+
+    write_rows(writer, each_metric(job, store, len(inside) + len(outside), one))
+
+
+def each_metric(
+    job: Job, store: Store, n: int, measure: Callable[[int, Plugin, Any], list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """The rows of every metric of a job, by `measure(position, plug-in, metric)`.
+
+    One that fails has a row with its error and takes no other's number along; where all fail the job does.
+    """
+    rows: list[dict[str, Any]] = []
+    failures: list[Exception] = []
     for position, recipe in enumerate(job.recipe["metrics"]):
-        metric = access.code("metric", recipe, store).build(**recipe["params"])
-        rows += estimate_rows(position, metric(inside, outside, draws=shared), ";".join(flags))
-    write_rows(writer, rows)
+        try:
+            plugin = access.code("metric", recipe, store)
+            rows += measure(position, plugin, plugin.build(**recipe["params"]))
+        except (MemoryError, OSError):  # the machine's failure, not the metric's: the job is tried again
+            raise
+        except Exception as error:
+            failures.append(error)
+            blank = estimate_rows(position, Estimate(np.nan, np.nan, np.nan, "", n))
+            rows += [{**row, "error": f"{type(error).__name__}: {error}"} for row in blank]
+    if failures and len(failures) == len(job.recipe["metrics"]):
+        raise failures[0]
+    return rows
 
 
 def score_flags(job: Job, store: Store) -> list[str]:
@@ -123,13 +147,17 @@ def write_rows(writer: Writer, rows: Sequence[Mapping[str, Any]]) -> None:
     """The rows of a score job; NaN is kept as null."""
     import pyarrow as pa
 
-    names = (*COLUMNS, "group") if any("group" in r for r in rows) else COLUMNS
+    names = (*COLUMNS, *(name for name in ("group", "error") if any(name in r for r in rows)))
 
     def plain(value: Any) -> Any:
         return None if isinstance(value, float) and value != value else value
 
     columns = {name: [plain(r.get(name)) for r in rows] for name in names}
-    kinds = {"position": pa.int32(), "n": pa.int64(), **dict.fromkeys(("convention", "flags", "group"), pa.string())}
+    kinds = {
+        "position": pa.int32(),
+        "n": pa.int64(),
+        **dict.fromkeys(("convention", "flags", "group", "error"), pa.string()),
+    }
     schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in names])
     writer.table("rows", pa.table(columns, schema=schema))
 

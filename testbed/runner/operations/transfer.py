@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from testbed.metrics.estimated_accuracy import Labelled
+from testbed.plugins import Plugin
 from testbed.runner.operations import access
 from testbed.runner.operations.fits import fitted, probabilities
-from testbed.runner.operations.scores import draws, estimate_rows, write_rows
+from testbed.runner.operations.scores import draws, each_metric, estimate_rows, write_rows
 from testbed.store import Store, Writer
 from testbed.types import Job
 
@@ -33,9 +34,8 @@ def score_transfer(job: Job, store: Store, writer: Writer) -> None:
         given["mate"] = {"mate": np.asarray(mate.logits).argmax(axis=1)}
     probs = probabilities(calibrator, data)
     shared = draws(job.recipe["seed"], len(labels), job.recipe["intervals"]["replicates"])
-    rows = []
-    for position, recipe in enumerate(job.recipe["metrics"]):
-        plugin = access.code("metric", recipe, store)
-        metric = plugin.build(**recipe["params"])
-        rows += estimate_rows(position, metric(probs, labels, draws=shared, **given[plugin.facts["needs"]]))
-    write_rows(writer, rows)
+
+    def one(position: int, plugin: Plugin, metric: Any) -> list[dict[str, Any]]:
+        return estimate_rows(position, metric(probs, labels, draws=shared, **given[plugin.facts["needs"]]))
+
+    write_rows(writer, each_metric(job, store, len(labels), one))
