@@ -225,7 +225,8 @@ def peak(length: int) -> float:
 
 
 def test_memory_does_not_grow_with_the_stream() -> None:
+    """Four times the steps: rows that were kept would take four times the memory, buffers move it by a sixth."""
     peak(400)
-    short, long = peak(600), peak(2400)
+    short, long = peak(1200), peak(4800)
 
-    assert long < 1.05 * short + 0.1
+    assert long < 1.4 * short
