@@ -45,7 +45,8 @@ def row_major(x: Tensor) -> Tensor:
     for size in reversed(x.shape):
         strides.append(step)
         step *= max(size, 1)
-    if x.stride() == tuple(reversed(strides)) and not x.is_inference():
+    usable = torch.is_inference_mode_enabled() or not x.is_inference()
+    if usable and x.stride() == tuple(reversed(strides)):
         return x
     return x.clone(memory_format=torch.contiguous_format)
 
@@ -61,13 +62,18 @@ def dtype_of(module: Any) -> torch.dtype:
     return found.pop() if len(found) == 1 else torch.float32
 
 
+def evaluating(module: Any) -> Any:
+    """`module` in evaluation mode; a frozen scripted module has no modes and is taken as it is."""
+    return module.eval() if hasattr(module, "training") else module
+
+
 def ask(module: Any, x: Tensor, dtype: torch.dtype | None = None) -> Any:
     """What the network gives for `x`, in whatever form; DataError where it raises, or writes to `x`.
 
     dtype  what it takes, where that is known already (`dtype_of`)
     """
     given = row_major(x).to(dtype_of(module) if dtype is None else dtype)
-    before = given._version
+    before = None if given.is_inference() else given._version
     try:
         found = module(given)
     except TestbedError:
@@ -77,7 +83,7 @@ def ask(module: Any, x: Tensor, dtype: torch.dtype | None = None) -> Any:
             f"the forward of the model {name_of(module)} raised {type(error).__name__}: {_first(error)} "
             f"(on {len(x)} examples of shape {list(x.shape[1:])}){place(error)}"
         ) from error
-    if given._version != before:
+    if before is not None and given._version != before:
         raise writes(module)
     return found
 

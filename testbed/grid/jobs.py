@@ -203,6 +203,7 @@ class Jobs:
         runtime = {**self.runtime, "batch": None}
         work = {"forward": (train.n or 0) * entry.train["epochs"], "gradient": (train.n or 0) * entry.train["epochs"]}
         fields = {"model": code, "train": dict(entry.train), "seed": train_seed, "runtime": runtime}
+        fields |= {"reading": dict(entry.reading)} if entry.reading else {}
         digest = self.add(
             "train",
             fields,
@@ -216,7 +217,8 @@ class Jobs:
     def network(self, model: ModelRef) -> dict[str, Any]:
         """The recipe of a model's code, for the jobs that run it."""
         variant = {"variant": dict(model.entry.variant)} if model.entry.variant else {}
-        return {"model": self.code(model.entry.bound), "feature_layer": model.entry.feature_layer, **variant}
+        reading = {"reading": dict(model.entry.reading)} if model.entry.reading else {}
+        return {"model": self.code(model.entry.bound), "feature_layer": model.entry.feature_layer, **variant, **reading}
 
     def shift(self, target: SetRef, step: Step, seed: int) -> SetRef:
         """A shifted set: one for all models. Only a job can tell how many examples a shift of the set leaves."""

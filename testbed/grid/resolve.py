@@ -258,9 +258,11 @@ class Resolver:
             return {}, {}, None
 
     def model(self, where: Where, entry: schema.Model) -> ModelEntry | None:
-        bound = self.bind("model", where, entry)
+        read = {key: getattr(entry, key) for key in ("output", "scores") if getattr(entry, key) is not None}
+        bound = self.bind("model", where, entry, read)
         if bound is None:
             return None
+        reading = {key: value for key, value in read.items() if key not in bound.params and value != "logits"}
         self.check_kind(where, bound)
         train = None
         if entry.train is not None:
@@ -280,7 +282,8 @@ class Resolver:
         variant = entry.predict.recipe() if entry.predict else None
         if variant and variant["kind"] == "ensemble" and train is None:
             self.fail((*where, "predict"), "an ensemble is trained from several seeds: give the model `train`")
-        return ModelEntry(entry.name or _short(entry.use), bound, train, path, digest, entry.feature_layer, variant)
+        name = entry.name or _short(entry.use)
+        return ModelEntry(name, bound, train, path, digest, entry.feature_layer, variant, reading)
 
     def packages(self, where: Where, plugin: plugins.Plugin) -> None:
         """A problem where a package that a plug-in runs with is not installed."""

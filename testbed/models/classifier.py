@@ -18,6 +18,7 @@ from torch import nn
 from testbed import boundary
 from testbed.errors import DataError, UsageError, nearest
 from testbed.models.black_box import BlackBox
+from testbed.models.reading import Read
 from testbed.types import Floats, Spec
 
 
@@ -33,7 +34,9 @@ class Classifier:
     """
 
     def __init__(self, module: nn.Module, feature_layer: str | None = None, *, spec: Spec) -> None:
-        self.module = module.eval().requires_grad_(False)
+        self.module = boundary.evaluating(module)
+        for parameter in module.parameters():  # a scripted module does not do this by itself
+            parameter.requires_grad_(False)
         self.spec, self.feature_reason = spec, ""
         self._layer: nn.Module | None = None
         self._is_head = False
@@ -75,6 +78,13 @@ class Classifier:
         if isinstance(self.module, BlackBox):
             self.feature_reason = "a black box gives scores only"
             return
+        if isinstance(self.module, torch.jit.ScriptModule | Read):
+            if name is not None:
+                raise UsageError(f"feature_layer {name!r}: a scripted module shows none of its layers")
+            self.feature_reason = "a scripted module shows none of its layers"
+            with torch.no_grad():
+                self._check(boundary.ask(self.module, grey(self.spec, self.module)))
+            return
         modules = {key: module for key, module in self.module.named_modules() if key}
         if name is not None and name not in modules:
             raise UsageError(f"feature_layer {name!r}: the model has no such module; {nearest(name, modules)}")
@@ -98,7 +108,7 @@ class Classifier:
 
     def _check(self, logits: Any) -> None:
         if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
-            got = boundary.shape_of(logits)
+            got = list(logits.shape) if isinstance(logits, torch.Tensor) else boundary.shape_of(logits)
             way = "" if isinstance(logits, torch.Tensor) else f"; say which part has them: `output: {_example(logits)}`"
             raise DataError(f"{type(self.module).__name__}: expected logits [n k], got {got}{way}")
         if logits.shape[1] != self.spec.classes:

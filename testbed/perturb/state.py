@@ -50,7 +50,9 @@ class State:
     def restore(self) -> None:
         """Put the tensors back."""
         tensors = {k: v for k, v in self.before.items() if isinstance(v, Tensor) and k not in self.own}
-        self.module.load_state_dict(tensors, strict=False)
+        now = self.module.state_dict()  # with the versions of its entries, which a quantised layer reads
+        now.update(tensors)
+        self.module.load_state_dict(now)
 
 
 def kept(value: Any) -> Any:

@@ -61,9 +61,10 @@ def frozen(module: Any) -> Iterator[None]:
     if not isinstance(module, torch.nn.Module):
         yield
         return
-    modes = [(part, part.training) for part in module.modules()]
+    modes = [(part, part.training) for part in module.modules() if hasattr(part, "training")]
     flags = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
-    module.eval()
+    if modes:  # a frozen scripted module has no modes
+        module.eval()
     for parameter, _ in flags:
         parameter.requires_grad_(False)
     try:
