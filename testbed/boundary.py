@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -29,7 +30,7 @@ from testbed.errors import DataError, TestbedError
 #: How far below the lowest finite logit of its row a masked class stands, besides that logit's own size.
 MASKED: Final = 100.0
 
-_TORCH: Final = os.path.dirname(torch.__file__) + os.sep
+_LIBRARIES: Final = tuple(f"{Path(file).parent}{os.sep}" for file in (torch.__file__, __file__))
 
 
 def row_major(x: Tensor) -> Tensor:
@@ -177,7 +178,7 @@ def place(error: BaseException) -> str:
     """
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if plugins.is_user_file(f.filename)]
-    outside = [f for f in frames if not f.filename.startswith((_TORCH, os.path.dirname(__file__) + os.sep))]
+    outside = [f for f in frames if not f.filename.startswith(_LIBRARIES)]
     for frame in reversed(own or outside or list(frames)):
         if not own:
             return f", at {frame.filename}:{frame.lineno}"

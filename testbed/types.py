@@ -112,6 +112,21 @@ class Outputs:
     def __len__(self) -> int:
         return len(self.logits)
 
+    @property
+    def answered(self) -> Array:
+        """bool `[n]`: rows whose logits are an answer; without NaN, without +inf, and not all masked (-inf)."""
+        found: Array = np.isfinite(np.asarray(self.logits).max(axis=1))
+        return found
+
+    @property
+    def predicted(self) -> Array:
+        """int64 `[n]`: the predicted class, -1 where there is no answer: no label is that, so it is never right.
+
+        >>> Outputs(np.array([[0.0, 1.0], [np.nan, 1.0]])).predicted.tolist()
+        [1, -1]
+        """
+        return np.where(self.answered, np.asarray(self.logits).argmax(axis=1), -1)
+
     def take(self, rows: Array | slice) -> Outputs:
         """The outputs at these positions (or mask); the head stays whole."""
 

@@ -23,7 +23,7 @@ from testbed.types import Job
 #: Operation -> version. Part of every digest.
 VERSIONS: Final[Mapping[str, int]] = {
     "describe": 1, "file": 1, "split": 1, "ood": 1, "weights": 1, "train": 1, "shift": 1, "attack": 3, "quantise": 1,
-    "forward": 2, "worst": 2, "calibrate": 2, "bank": 2, "detect": 2, "score": 1, "score_ood": 1, "audit": 2,
+    "forward": 2, "worst": 3, "calibrate": 2, "bank": 2, "detect": 2, "score": 2, "score_ood": 1, "audit": 2,
     "samples": 3, "score_transfer": 1, "bank_network": 1, "detect_network": 1, "detect_worst": 1, "replay": 1,
     "score_pooled": 1, "score_failures": 1, "over_seeds": 1, "tune": 1,
     "score_groups": 1, "aggregate": 1, "recalibrated": 1,

@@ -17,6 +17,7 @@ from testbed.errors import MissingExtra, Problem, TestbedError, UsageError, near
 from testbed.grid import model as schema
 from testbed.grid.attack_steps import attack_steps
 from testbed.grid.checks import all_checks
+from testbed.grid.doubts import doubts
 from testbed.grid.model_sources import missing_packages, source_problems, weight_path
 from testbed.grid.paths import beside_grid
 from testbed.grid.problems import paths, say, schema_problems, without
@@ -93,7 +94,8 @@ class Resolver:
         self.distinct_conditions(resolved.conditions)
         for where, message in all_checks(resolved):
             self.fail(where, message)
-        return resolved
+        doubted = dict.fromkeys(str(self.document.problem(where, message)) for where, message in doubts(resolved))
+        return replace(resolved, notes=(*resolved.notes, *doubted))
 
     def look_up(self) -> Resolved:
         """Every name and parameter looked up."""
@@ -262,7 +264,7 @@ class Resolver:
         bound = self.bind("model", where, entry, read)
         if bound is None:
             return None
-        reading = {key: value for key, value in read.items() if key not in bound.params and value != "logits"}
+        reading = {k: v for k, v in read.items() if k not in bound.params and (k, v) != ("scores", "logits")}
         self.check_kind(where, bound)
         train = None
         if entry.train is not None:

@@ -13,9 +13,9 @@ from testbed import boundary
 from testbed.errors import DataError
 from testbed.models import build
 from testbed.models import weights as weight_files
+from testbed.models.black_box import BlackBox
 from testbed.models.classifier import Classifier, grey
 from testbed.models.reading import read
-from testbed.models.black_box import BlackBox
 from testbed.models.tensors import as_tensor
 from testbed.models.variants import varied
 from testbed.perturb.attack import seeded
