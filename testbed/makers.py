@@ -76,10 +76,6 @@ def made(bound: Callable[..., Any], spec: Any) -> Any:
     asks = inspect.signature(bound).parameters
     if SPEC in asks:
         return bound(**{SPEC: spec}) if asks[SPEC].kind is not inspect.Parameter.POSITIONAL_ONLY else bound(spec)
-    free = (
-        inspect.Parameter.POSITIONAL_ONLY,
-        inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        inspect.Parameter.VAR_POSITIONAL,
-    )
-    wants = [p for p in asks.values() if p.kind in free and p.default is inspect.Parameter.empty]
+    by_name = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+    wants = [p for p in asks.values() if p.kind not in by_name and p.default is inspect.Parameter.empty]
     return bound(spec) if wants and not is_module(getattr(bound, "func", bound)) else bound()

@@ -20,8 +20,7 @@ What each kind is called with, p standing for its parameters:
                 state(), restore(state)
     detector    dataclass: fit(outputs), score(outputs), state(), restore(state)
     dataset     dataclass: sizes(), spec(), load(split)
-    model       f(spec, *, p...) -> torch module, or a dataclass with build(spec); or, without the spec, a function
-                f(p...), or a torch.nn.Module class, whose __init__ has the parameters (and the spec, if it asks)
+    model       f(spec, *, p...) -> torch module, or a dataclass with build(spec), or one of `testbed.makers`
     metric      dataclass: __call__(...) by what it `needs`
 `rng` is a `testbed.seeding.Rng`. An attack that asks for `generator` (a torch one) instead is batch-coupled.
 """
@@ -121,8 +120,8 @@ class Plugin:
     def build(self, **params: Any) -> Any:
         """Execute: import the code and bind its parameters. A dataclass gives an instance, a function a partial."""
         target = self.loader()
-        whole = isinstance(target, type) and not makers.is_module(target)
-        return target(**params) if whole else partial(target, **params)
+        plain = isinstance(target, type) and not makers.is_module(target)
+        return target(**params) if plain else partial(target, **params)
 
 
 def installed_version(package: str) -> str:
@@ -252,9 +251,9 @@ def parameters(target: Any) -> tuple[Parameter, ...]:
     hints = typing.get_type_hints(target if isinstance(target, type) else inspect.unwrap(target))
     if dataclasses.is_dataclass(target):
         return tuple(Parameter(f.name, hints[f.name], _field_default(f)) for f in dataclasses.fields(target) if f.init)
-    kinds = [inspect.Parameter.KEYWORD_ONLY]
-    kinds += [inspect.Parameter.POSITIONAL_OR_KEYWORD] if makers.is_module(target) else []
-    keyword = [p for p in inspect.signature(target).parameters.values() if p.kind in kinds and p.name not in SUPPLIED]
+    asked = [p for p in inspect.signature(target).parameters.values() if p.name not in SUPPLIED]
+    by_place = makers.is_module(target)
+    keyword = [p for p in asked if p.kind is p.KEYWORD_ONLY or (by_place and p.kind is p.POSITIONAL_OR_KEYWORD)]
     return tuple(Parameter(p.name, hints.get(p.name, Any), p.default) for p in keyword)
 
 
@@ -296,8 +295,8 @@ def _from_text(kind: str, ref: str, attribute: str, text: str, file: str) -> Plu
         raise UsageError(f"{kind} {ref!r}: {file} has no function or class {attribute!r}; {nearest(attribute, named)}")
     node = named[attribute]
     if kind == "model" and (maker := makers.maker(node, named)) is not None:
-        asked = makers.arguments(maker)
-        parameters = tuple(Parameter(a.arg, _annotation(a.annotation), _default(default)) for a, default in asked)
+        given = makers.arguments(maker)
+        parameters = tuple(Parameter(a.arg, _annotation(a.annotation), _default(d)) for a, d in given)
     else:
         parameters = _read_class(node) if isinstance(node, ast.ClassDef) else _read_function(node)
     facts = dict(FACTS[kind]) | {k: v for k, v in _literals(node).items() if k in FACTS[kind]}

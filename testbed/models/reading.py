@@ -35,7 +35,7 @@ class Reading:
     scores: str = "logits"
 
     def of(self, found: Any, module: Any) -> Any:
-        """Logits `[n k]` of what `module` gave; DataError where the key names nothing or the rows are no probabilities."""
+        """Logits `[n k]` of what `module` gave; DataError where the key names nothing or rows are no probabilities."""
         part = boundary.pick(found, self.output, module)
         if self.scores == "logits":
             return part

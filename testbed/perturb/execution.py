@@ -210,7 +210,8 @@ def _call(
         raise
     except Exception as error:
         raise PluginViolation(
-            f"attack {plugin.ref!r} raised {type(error).__name__}: {error} (on {len(x)} examples){boundary.place(error)}"
+            f"attack {plugin.ref!r} raised {type(error).__name__}: {error} "
+            f"(on {len(x)} examples){boundary.place(error)}"
         ) from error
     return out if isinstance(out, Found) else Found(out)
 

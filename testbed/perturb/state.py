@@ -90,12 +90,8 @@ def fingerprint(value: Any) -> Any:
         plain = value.detach().cpu()
         scale = (str(plain.qscheme()), fingerprint(_scales(plain))) if plain.is_quantized else ()
         whole = plain.int_repr() if plain.is_quantized else plain
-        return (
-            str(value.dtype),
-            tuple(value.shape),
-            scale,
-            whole.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes(),
-        )
+        bits = whole.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        return (str(value.dtype), tuple(value.shape), scale, bits)
     if isinstance(value, Mapping):
         return tuple((str(key), fingerprint(one)) for key, one in value.items())
     if isinstance(value, (list, tuple)):
