@@ -24,7 +24,7 @@ def model_key(row: Mapping[str, Any]) -> Key:
 def model_flags(
     cells: Sequence[Cell], manifests: Mapping[str, Any], tables: Mapping[str, list[dict[str, Any]]]
 ) -> dict[Key, str]:
-    """For each model the flags that all of its rows get."""
+    """For each model the flags that all of its rows get; a mean over training seeds has those of all of its runs."""
     found: dict[Key, dict[str, None]] = {}
     for cell in cells:
         if cell.digest not in manifests:
@@ -36,6 +36,8 @@ def model_flags(
             rows = [one for one in tables.get(cell.digest, ()) if one["position"] == cell.metric]
             if any(at_chance(one, meta["chance"]) for one in rows):
                 found.setdefault(model_key(cell.row), {})["at_chance"] = None
+    for key, flags in list(found.items()):
+        found.setdefault((*key[:-1], None), {}).update(flags)
     return {key: ";".join(sorted(flags)) for key, flags in found.items()}
 
 
