@@ -20,7 +20,7 @@ What each kind is called with, p standing for its parameters:
                 state(), restore(state)
     detector    dataclass: fit(outputs), score(outputs), state(), restore(state)
     dataset     dataclass: sizes(), spec(), load(split)
-    model       f(spec, *, p...) -> torch module, or a dataclass with build(spec)
+    model       f(spec, *, p...) -> torch module, or a dataclass with build(spec), or one of `testbed.makers`
     metric      dataclass: __call__(...) by what it `needs`
 `rng` is a `testbed.seeding.Rng`. An attack that asks for `generator` (a torch one) instead is batch-coupled.
 """
@@ -31,6 +31,7 @@ import ast
 import dataclasses
 import importlib.util
 import inspect
+import linecache
 import sys
 import types
 import typing
@@ -41,6 +42,7 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, v
 from pathlib import Path
 from typing import Any, Final
 
+from testbed import makers
 from testbed.digest import digest_bytes
 from testbed.errors import MissingExtra, UsageError, nearest
 
@@ -118,7 +120,8 @@ class Plugin:
     def build(self, **params: Any) -> Any:
         """Execute: import the code and bind its parameters. A dataclass gives an instance, a function a partial."""
         target = self.loader()
-        return target(**params) if isinstance(target, type) else partial(target, **params)
+        plain = isinstance(target, type) and not makers.is_module(target)
+        return target(**params) if plain else partial(target, **params)
 
 
 def installed_version(package: str) -> str:
@@ -248,9 +251,9 @@ def parameters(target: Any) -> tuple[Parameter, ...]:
     hints = typing.get_type_hints(target if isinstance(target, type) else inspect.unwrap(target))
     if dataclasses.is_dataclass(target):
         return tuple(Parameter(f.name, hints[f.name], _field_default(f)) for f in dataclasses.fields(target) if f.init)
-    keyword = [
-        p for p in inspect.signature(target).parameters.values() if p.kind is p.KEYWORD_ONLY and p.name not in SUPPLIED
-    ]
+    asked = [p for p in inspect.signature(target).parameters.values() if p.name not in SUPPLIED]
+    by_place = makers.is_module(target)
+    keyword = [p for p in asked if p.kind is p.KEYWORD_ONLY or (by_place and p.kind is p.POSITIONAL_OR_KEYWORD)]
     return tuple(Parameter(p.name, hints.get(p.name, Any), p.default) for p in keyword)
 
 
@@ -291,7 +294,11 @@ def _from_text(kind: str, ref: str, attribute: str, text: str, file: str) -> Plu
     if attribute not in named:
         raise UsageError(f"{kind} {ref!r}: {file} has no function or class {attribute!r}; {nearest(attribute, named)}")
     node = named[attribute]
-    parameters = _read_class(node) if isinstance(node, ast.ClassDef) else _read_function(node)
+    if kind == "model" and (maker := makers.maker(node, named)) is not None:
+        given = makers.arguments(maker)
+        parameters = tuple(Parameter(a.arg, _annotation(a.annotation), _default(d)) for a, d in given)
+    else:
+        parameters = _read_class(node) if isinstance(node, ast.ClassDef) else _read_function(node)
     facts = dict(FACTS[kind]) | {k: v for k, v in _literals(node).items() if k in FACTS[kind]}
     if isinstance(node, ast.FunctionDef) and "generator" in {a.arg for a in node.args.kwonlyargs}:
         facts["batch_coupled"] = True
@@ -317,6 +324,7 @@ def execute(text: str) -> types.ModuleType:
     if name not in sys.modules:
         module = types.ModuleType(name)
         sys.modules[name] = module  # dataclasses look their module up while it is being executed
+        linecache.cache[f"<{name}>"] = (len(text), None, text.splitlines(keepends=True), f"<{name}>")
         try:
             exec(compile(text, f"<{name}>", "exec"), module.__dict__)
         except BaseException:

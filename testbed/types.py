@@ -112,6 +112,21 @@ class Outputs:
     def __len__(self) -> int:
         return len(self.logits)
 
+    @property
+    def answered(self) -> Array:
+        """bool `[n]`: rows whose logits are an answer; without NaN, without +inf, and not all masked (-inf)."""
+        found: Array = np.isfinite(np.asarray(self.logits).max(axis=1))
+        return found
+
+    @property
+    def predicted(self) -> Array:
+        """int64 `[n]`: the predicted class, -1 where there is no answer: no label is that, so it is never right.
+
+        >>> Outputs(np.array([[0.0, 1.0], [np.nan, 1.0]])).predicted.tolist()
+        [1, -1]
+        """
+        return np.where(self.answered, np.asarray(self.logits).argmax(axis=1), -1)
+
     def take(self, rows: Array | slice) -> Outputs:
         """The outputs at these positions (or mask); the head stays whole."""
 
@@ -147,7 +162,7 @@ LEDGER: Mapping[str, str] = {
 }
 
 #: Bits of the ledger's `flags` column.
-FLAG_CLIPPED, FLAG_PROJECTED, FLAG_FAILED, FLAG_ZERO_GRADIENT, FLAG_BAD_GRADIENT = 1, 2, 4, 8, 16
+FLAG_CLIPPED, FLAG_PROJECTED, FLAG_FAILED, FLAG_ZERO_GRADIENT, FLAG_BAD_GRADIENT, FLAG_NO_ANSWER = 1, 2, 4, 8, 16, 32
 
 
 @dataclass(frozen=True)

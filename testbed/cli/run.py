@@ -85,11 +85,15 @@ def set_aside(redo: list[str], plan: Plan, grid: Path, store: str | None) -> Non
 
 
 def tell_failures(plan: Plan, outcome: Outcome) -> None:
-    """What failed first, and how much could not be run because of it."""
+    """What failed first, each reason once, and how much could not be run because of it."""
     errors = outcome.errors()
     failed = [d for d, r in outcome.records.items() if r.status in ("failed", "timeout")]
-    for digest in failed[:10]:
-        typer.echo(f"failed: {plan.jobs[digest].label}: {errors[digest]}", err=True)
+    reasons: dict[str, list[str]] = {}
+    for digest in failed:
+        reasons.setdefault(errors[digest], []).append(plan.jobs[digest].label)
+    for error, labels in list(reasons.items())[:10]:
+        more = f" (and {len(labels) - 1} more)" if len(labels) > 1 else ""
+        typer.echo(f"failed: {labels[0]}{more}: {error}", err=True)
     counts = {status: count for status, count in outcome.count().items() if count and status not in ("done", "cached")}
     typer.echo(f"jobs: {', '.join(f'{count} {status}' for status, count in counts.items())}", err=True)
 

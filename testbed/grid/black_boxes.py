@@ -13,6 +13,7 @@ from typing import Any
 
 from testbed import plugins
 from testbed.errors import MissingExtra, UsageError
+from testbed.grid.doubts import random_weights
 from testbed.grid.filters import kept
 from testbed.grid.plan import Plan
 from testbed.grid.reader import Document, Where
@@ -136,7 +137,9 @@ def external_notes(resolved: Resolved, plan: Plan) -> tuple[str, ...]:
 
 
 def standing_flags(model: ModelEntry, device: str) -> str:
-    """The flags that every row of a model carries: what runs elsewhere, and what was trained without fixed bits."""
+    """The flags that every row of a model carries: runs elsewhere, trained without fixed bits, not trained."""
     if model.bound.plugin.facts["external"]:
         return "external"
+    if random_weights(model):
+        return "random_weights"
     return "nondeterministic" if model.train is not None and device != "cpu" else ""

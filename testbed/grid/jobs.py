@@ -22,12 +22,12 @@ from testbed.types import Job
 
 #: Operation -> version. Part of every digest.
 VERSIONS: Final[Mapping[str, int]] = {
-    "describe": 1, "file": 1, "split": 1, "ood": 1, "weights": 1, "train": 1, "shift": 1, "attack": 3, "quantise": 1,
-    "forward": 2, "worst": 2, "calibrate": 2, "bank": 2, "detect": 2, "score": 1, "score_ood": 1, "audit": 2,
+    "describe": 1, "file": 1, "split": 1, "ood": 1, "weights": 1, "train": 1, "shift": 1, "attack": 4, "quantise": 1,
+    "forward": 2, "worst": 3, "calibrate": 2, "bank": 2, "detect": 2, "score": 2, "score_ood": 1, "audit": 2,
     "samples": 3, "score_transfer": 1, "bank_network": 1, "detect_network": 1, "detect_worst": 1, "replay": 2,
     "score_pooled": 1, "score_failures": 1, "over_seeds": 1, "tune": 1,
     "score_groups": 1, "aggregate": 2, "recalibrated": 2,
-    "curve": 2, "score_frames": 1, "restarts": 2, "sweep": 1, "level": 1,
+    "curve": 2, "score_frames": 1, "restarts": 2, "sweep": 2, "level": 1,
 }  # fmt: skip
 
 
@@ -203,6 +203,7 @@ class Jobs:
         runtime = {**self.runtime, "batch": None}
         work = {"forward": (train.n or 0) * entry.train["epochs"], "gradient": (train.n or 0) * entry.train["epochs"]}
         fields = {"model": code, "train": dict(entry.train), "seed": train_seed, "runtime": runtime}
+        fields |= {"reading": dict(entry.reading)} if entry.reading else {}
         digest = self.add(
             "train",
             fields,
@@ -216,7 +217,8 @@ class Jobs:
     def network(self, model: ModelRef) -> dict[str, Any]:
         """The recipe of a model's code, for the jobs that run it."""
         variant = {"variant": dict(model.entry.variant)} if model.entry.variant else {}
-        return {"model": self.code(model.entry.bound), "feature_layer": model.entry.feature_layer, **variant}
+        reading = {"reading": dict(model.entry.reading)} if model.entry.reading else {}
+        return {"model": self.code(model.entry.bound), "feature_layer": model.entry.feature_layer, **variant, **reading}
 
     def shift(self, target: SetRef, step: Step, seed: int) -> SetRef:
         """A shifted set: one for all models. Only a job can tell how many examples a shift of the set leaves."""

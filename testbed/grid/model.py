@@ -96,12 +96,18 @@ def _variant(value: Any) -> Any:
 
 
 class Model(Use):
-    """A network, and where its weights come from: `train`, a `weights` file, or what `use` builds."""
+    """A network, and where its weights come from: `train`, a `weights` file, or what `use` builds.
+
+    output  which part of what it gives has the scores: a name, or a position in a tuple
+    scores  whether those are logits, or probabilities (a softmax is its last layer)
+    """
 
     name: str | None = None
     train: Train | None = None
     weights: str | None = None
     feature_layer: str | None = None
+    output: str | int | None = None
+    scores: Literal["logits", "probs"] | None = None
     predict: Annotated[Variant, BeforeValidator(_variant)] | None = None
 
 

@@ -17,6 +17,7 @@ from testbed.errors import MissingExtra, Problem, TestbedError, UsageError, near
 from testbed.grid import model as schema
 from testbed.grid.attack_steps import attack_steps
 from testbed.grid.checks import all_checks
+from testbed.grid.doubts import doubts
 from testbed.grid.model_sources import missing_packages, source_problems, weight_path
 from testbed.grid.paths import beside_grid
 from testbed.grid.problems import paths, say, schema_problems, without
@@ -93,7 +94,8 @@ class Resolver:
         self.distinct_conditions(resolved.conditions)
         for where, message in all_checks(resolved):
             self.fail(where, message)
-        return resolved
+        doubted = dict.fromkeys(str(self.document.problem(where, message)) for where, message in doubts(resolved))
+        return replace(resolved, notes=(*resolved.notes, *doubted))
 
     def look_up(self) -> Resolved:
         """Every name and parameter looked up."""
@@ -258,9 +260,11 @@ class Resolver:
             return {}, {}, None
 
     def model(self, where: Where, entry: schema.Model) -> ModelEntry | None:
-        bound = self.bind("model", where, entry)
+        read = {key: getattr(entry, key) for key in ("output", "scores") if getattr(entry, key) is not None}
+        bound = self.bind("model", where, entry, read)
         if bound is None:
             return None
+        reading = {k: v for k, v in read.items() if k not in bound.params and (k, v) != ("scores", "logits")}
         self.check_kind(where, bound)
         train = None
         if entry.train is not None:
@@ -280,7 +284,8 @@ class Resolver:
         variant = entry.predict.recipe() if entry.predict else None
         if variant and variant["kind"] == "ensemble" and train is None:
             self.fail((*where, "predict"), "an ensemble is trained from several seeds: give the model `train`")
-        return ModelEntry(entry.name or _short(entry.use), bound, train, path, digest, entry.feature_layer, variant)
+        name = entry.name or _short(entry.use)
+        return ModelEntry(name, bound, train, path, digest, entry.feature_layer, variant, reading)
 
     def packages(self, where: Where, plugin: plugins.Plugin) -> None:
         """A problem where a package that a plug-in runs with is not installed."""

@@ -47,7 +47,10 @@ class DataEntry:
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A network and where its weights come from: a training recipe, a file with its digest, or the network itself."""
+    """A network and where its weights come from: a training recipe, a file with its digest, or the network itself.
+
+    reading  where its logits are, as `testbed.models.reading.Reading` takes it; empty where it gives them as they are
+    """
 
     name: str
     bound: Bound
@@ -56,6 +59,7 @@ class ModelEntry:
     weights_digest: str | None
     feature_layer: str | None
     variant: Mapping[str, Any] | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def label(self) -> str:

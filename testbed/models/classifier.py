@@ -8,15 +8,17 @@ why. A layer can also be named: then the features are the input of that module, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from testbed import boundary
 from testbed.errors import DataError, UsageError, nearest
 from testbed.models.black_box import BlackBox
+from testbed.models.reading import Read
 from testbed.types import Floats, Spec
 
 
@@ -32,7 +34,9 @@ class Classifier:
     """
 
     def __init__(self, module: nn.Module, feature_layer: str | None = None, *, spec: Spec) -> None:
-        self.module = module.eval().requires_grad_(False)
+        self.module = boundary.evaluating(module)
+        for parameter in module.parameters():  # a scripted module does not do this by itself
+            parameter.requires_grad_(False)
         self.spec, self.feature_reason = spec, ""
         self._layer: nn.Module | None = None
         self._is_head = False
@@ -40,8 +44,7 @@ class Classifier:
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Logits `[n k]`; differentiable in `x`."""
-        found: torch.Tensor = self.module(x)
-        return found
+        return boundary.logits(boundary.ask(self.module, x))
 
     @torch.no_grad()
     def outputs(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -53,14 +56,14 @@ class Classifier:
         if isinstance(self.module, BlackBox):
             return self.module.both(x)
         if self._layer is None:
-            return self.logits(x).float(), None
+            return self.logits(x), None
         seen: list[torch.Tensor] = []
         hook = self._layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         try:
             logits = self.logits(x)
         finally:
             hook.remove()
-        return logits.float(), seen[-1].flatten(1).float()
+        return logits, seen[-1].flatten(1).float()
 
     def head(self) -> tuple[Floats, Floats] | None:
         """Weight `[k d]` and bias `[k]` of the last linear layer, where logits = features @ weight.T + bias."""
@@ -75,13 +78,20 @@ class Classifier:
         if isinstance(self.module, BlackBox):
             self.feature_reason = "a black box gives scores only"
             return
+        if isinstance(self.module, torch.jit.ScriptModule | Read):
+            if name is not None:
+                raise UsageError(f"feature_layer {name!r}: a scripted module shows none of its layers")
+            self.feature_reason = "a scripted module shows none of its layers"
+            with torch.no_grad():
+                self._check(boundary.ask(self.module, grey(self.spec, self.module)))
+            return
         modules = {key: module for key, module in self.module.named_modules() if key}
         if name is not None and name not in modules:
             raise UsageError(f"feature_layer {name!r}: the model has no such module; {nearest(name, modules)}")
         watched = {key: m for key, m in modules.items() if key == name or (name is None and isinstance(m, nn.Linear))}
         runs = _Runs(watched)
         with torch.no_grad(), runs:
-            logits = self.module(_grey(self.spec, self.module))
+            logits = boundary.ask(self.module, grey(self.spec, self.module))
         self._check(logits)
         if not runs.order:
             what = f"the module {name!r} does not run" if name else "no nn.Linear module runs in it"
@@ -98,8 +108,9 @@ class Classifier:
 
     def _check(self, logits: Any) -> None:
         if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
-            got = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-            raise DataError(f"{type(self.module).__name__}: expected logits [n k], got {got}")
+            got = list(logits.shape) if isinstance(logits, torch.Tensor) else boundary.shape_of(logits)
+            way = "" if isinstance(logits, torch.Tensor) else f"; say which part has them: `output: {_example(logits)}`"
+            raise DataError(f"{type(self.module).__name__}: expected logits [n k], got {got}{way}")
         if logits.shape[1] != self.spec.classes:
             raise DataError(
                 f"{type(self.module).__name__} gives {logits.shape[1]} classes, the data has {self.spec.classes}"
@@ -125,7 +136,14 @@ class _Runs:
         return lambda _, __, output: self.order.append((key, output))
 
 
-def _grey(spec: Spec, module: nn.Module) -> torch.Tensor:
+def _example(found: Any) -> str | int:
+    """A key of what a network gave, to show how one is named: `logits` where there is that."""
+    if not isinstance(found, Mapping):
+        return "logits" if hasattr(found, "logits") else 0
+    return "logits" if "logits" in found else str(next(iter(found), "KEY"))
+
+
+def grey(spec: Spec, module: nn.Module) -> torch.Tensor:
     """Two examples in the middle of the bounds, on the module's device."""
     low, high = (torch.tensor(side, dtype=torch.float32) for side in zip(*spec.bounds, strict=True))
     middle = (low + high) / 2

@@ -12,6 +12,7 @@ import pickle
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -71,7 +72,8 @@ def fit(
     """Put tensors by name into `module` and return it; as `load`, for tensors that are read already."""
     state = rename(tensors, key_map)
     free: frozenset[str] = getattr(module, "sized_by_file", frozenset())
-    expected = {key: state.get(key, value) if key in free else value for key, value in module.state_dict().items()}
+    own = tensors_of(module.state_dict())
+    expected = {key: state.get(key, value) if key in free else value for key, value in own.items()}
     problems = mismatches(expected, state)
     if problems:
         shown = "\n  ".join(problems[:12]) + (f"\n  and {len(problems) - 12} more" if len(problems) > 12 else "")
@@ -79,13 +81,36 @@ def fit(
             f"the weights of {where} do not fit {type(module).__name__}:\n  {shown}\n"
             "  the file is of another network, or of this one with other parameters, classes or input size"
         )
-    module.load_state_dict(state, strict=False)
+    _load(module, state)
     return module
+
+
+def tensors_of(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The entries of a state dict that are tensors: what is kept of it.
+
+    Packed weights of a quantised layer, its dtypes, and what `get_extra_state` gives are made by the network's code.
+    """
+    return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def restore(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Put back what `tensors_of` kept; all tensors must be there, and the network's code has made the rest."""
+    wrong = sorted(tensors_of(module.state_dict()).keys() ^ tensors.keys())
+    if wrong:
+        raise DataError(f"the kept weights do not fit {type(module).__name__}: {', '.join(wrong[:3])}")
+    _load(module, tensors)
+
+
+def _load(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Into the module's own state dict, whose versions tell a quantised layer what its entries are."""
+    state = module.state_dict()
+    state.update(tensors)
+    module.load_state_dict(state)
 
 
 def save(module: nn.Module, path: str | Path) -> None:
     """Write the module's state dict as safetensors: temporary name, fsync, rename; same weights, same bytes."""
-    write(module.state_dict(), path)
+    write(tensors_of(module.state_dict()), path)
 
 
 def write(tensors: Mapping[str, torch.Tensor], path: str | Path, metadata: dict[str, str] | None = None) -> None:

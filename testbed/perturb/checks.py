@@ -33,9 +33,10 @@ class Check:
 BASIC: Final[Mapping[str, tuple[float, str]]] = {
     "zero_gradient_share": (0.01, "gradients are exactly zero: a saturated loss or a quantised input hides the slope"),
     "bad_gradient_share": (0.0, "gradients are NaN or infinite"),
+    "no_answer_share": (0.0, "the model gives NaN or infinity for attacked images; they count as fooled"),
     "softmax_as_logits": (
         0.0,
-        "the outputs are probabilities: take the softmax off, or cross-entropy sees little slope",
+        "the outputs are probabilities, or cross-entropy sees little slope: say `scores: probs` (or take log p)",
     ),
     "randomised_forward": (1e-4, "the same input gives different logits: use eot= and the rand cascade"),
     "was_in_train_mode": (0.0, "the model came in training mode; it was attacked in evaluation mode"),

@@ -32,11 +32,13 @@ import torch
 from torch import Tensor
 
 from testbed import seeding
+from testbed.boundary import predicted
 from testbed.errors import UsageError
 from testbed.perturb import verify
 from testbed.perturb.attack import Attack, Found, seeded
 from testbed.perturb.execution import Checked, ask, averaged, prepare
 from testbed.perturb.geometry import confine, length
+from testbed.perturb.state import State
 from testbed.perturb.victim import Victim, frozen
 
 
@@ -107,7 +109,7 @@ class Descent:
             attack.plugin.ref, found.x, data.x[rows], self.norm, eps, data.low, data.high, minimal=minimal
         )
         logits = averaged(self.judge, near, data.fresh)
-        fools = logits.argmax(1) != data.y[rows]
+        fools = predicted(logits) != data.y[rows]
         if self.record is not None:
             self.record(rows, level, near, logits, (stage, found))
         self.stage[rows[~fools]] += 1
@@ -137,7 +139,7 @@ class Descent:
             moved = torch.nonzero((near != images).flatten(1).any(1)).flatten()
             if len(moved):
                 logits[moved] = averaged(self.victim.take(self._places(rows[moved])), near[moved], data.fresh)
-            fools = logits.argmax(1) != data.y[rows]
+            fools = predicted(logits) != data.y[rows]
             if self.record is not None:
                 self.record(rows[fools], level[fools], near[fools], logits[fools], None)
             self._pass_over(rows[~fools & early])
@@ -181,10 +183,11 @@ def prepared(
             "on labels"
         )
     attacks = [unbounded(one) for one in attacks]
-    with frozen(model), torch.no_grad():
+    with torch.inference_mode(False), frozen(model), torch.no_grad():
+        state = State(model)
         data = prepare(attacks[0], model, x, y, ids, seed)
         judged = seeded(seeding.shard_seed("attack-judge-descent", 1, seed, data.ids))
-        with verify.untouched(plugin.ref, model, x=data.x, y=data.y), judged:
+        with verify.untouched(plugin.ref, state.settled(), x=data.x, y=data.y), judged:
             yield attacks, data
 
 

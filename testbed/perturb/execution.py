@@ -12,15 +12,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from testbed import plugins, seeding
+from testbed import boundary, seeding
+from testbed.boundary import predicted
 from testbed.errors import DataError, PluginViolation, TestbedError
 from testbed.perturb import verify
 from testbed.perturb.attack import Attack, Found, seeded
 from testbed.perturb.geometry import length, per_row
 from testbed.perturb.ledger import AttackResult, columns
 from testbed.perturb.restarts import summary
+from testbed.perturb.state import State
 from testbed.perturb.victim import Counts, Victim, device_of, frozen
-from testbed.types import FLAG_BAD_GRADIENT, FLAG_CLIPPED, FLAG_FAILED, FLAG_PROJECTED, FLAG_ZERO_GRADIENT
+from testbed.types import (
+    FLAG_BAD_GRADIENT,
+    FLAG_CLIPPED,
+    FLAG_FAILED,
+    FLAG_NO_ANSWER,
+    FLAG_PROJECTED,
+    FLAG_ZERO_GRADIENT,
+)
 
 
 @dataclass(frozen=True)
@@ -42,13 +51,14 @@ class Checked:
 def execute(attack: Attack, model: Any, x: Any, y: Any, *, ids: Any, seed: int) -> AttackResult:
     """See `Attack.run`."""
     training = bool(getattr(model, "training", False))
-    with frozen(model), torch.no_grad():
+    with torch.inference_mode(False), frozen(model), torch.no_grad():
+        state = State(model)
         data = prepare(attack, model, x, y, ids, seed)
         victim = Victim(model, ids=data.ids, labels=data.y, batch=attack.batch)
-        with verify.untouched(attack.plugin.ref, model, x=data.x, y=data.y):
+        with verify.untouched(attack.plugin.ref, state.settled(), x=data.x, y=data.y):
             found = _attack(attack, victim, data, seed)
         result = judge(attack, model, data, found, victim.counts, seed)
-        facts = model_facts(attack, model, data, training) | gradient_facts(victim.counts)
+        facts = model_facts(attack, model, data, training) | gradient_facts(victim.counts) | output_facts(result)
         if has_noise(attack) and len(data.x):
             fooled = noise_fools(attack, model, data, seed, ~data.wrong)
             facts["noise_success"] = float(fooled.sum()) / max(int((~data.wrong).sum()), 1)
@@ -59,7 +69,7 @@ def execute(attack: Attack, model: Any, x: Any, y: Any, *, ids: Any, seed: int) 
 
 def prepare(attack: Attack, model: Any, x: Any, y: Any, ids: Any, seed: int) -> Checked:
     """The set as `Attack.run` takes it, checked, with the model's clean logits."""
-    x = torch.as_tensor(x)
+    x = verify.tensor(x)
     y = verify.labels(y, len(x))
     ids = np.arange(len(x)) if ids is None else np.asarray(ids, dtype=np.int64).reshape(-1)
     if len(ids) != len(x):
@@ -74,9 +84,12 @@ def prepare(attack: Attack, model: Any, x: Any, y: Any, ids: Any, seed: int) -> 
         nothing = torch.zeros(0, dtype=torch.bool, device=device)
         return Checked(x, y, ids, low, high, clipped, torch.zeros(0, 2, device=device), nothing, home, 1)
     fresh = int(getattr(attack.plugin.build(**attack.params), "fresh_draws", 1))
+    before = x.clone()
     logits = verify.logits_of(_decided(attack, model, x, ids, seed, fresh, "clean"), y, labelled=labelled)
+    if not torch.equal(before, x):
+        raise boundary.writes(model)
     wrong = (
-        logits.argmax(1) != y if attack.plugin.facts["objective"] == "label" else torch.zeros_like(y, dtype=torch.bool)
+        predicted(logits) != y if attack.plugin.facts["objective"] == "label" else torch.zeros_like(y, dtype=torch.bool)
     )
     return Checked(x, y, ids, low, high, clipped, logits, wrong, home, fresh)
 
@@ -197,21 +210,10 @@ def _call(
         raise
     except Exception as error:
         raise PluginViolation(
-            f"attack {plugin.ref!r} raised {type(error).__name__}: {error} (on {len(x)} examples){_where(error)}"
+            f"attack {plugin.ref!r} raised {type(error).__name__}: {error} "
+            f"(on {len(x)} examples){boundary.place(error)}"
         ) from error
     return out if isinstance(out, Found) else Found(out)
-
-
-def _where(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return ""
-    file = trace.tb_frame.f_code.co_filename
-    return (
-        f", at line {trace.tb_lineno} of its file" if plugins.is_user_file(file) else f", at {file}:{trace.tb_lineno}"
-    )
 
 
 def judge(attack: Attack, model: Any, data: Checked, found: Found, counts: Counts, seed: int) -> AttackResult:
@@ -219,18 +221,19 @@ def judge(attack: Attack, model: Any, data: Checked, found: Found, counts: Count
     x_adv, projected = _verified(attack, found.x, data)
     logits = _decided(attack, model, x_adv, data.ids, seed, data.fresh, "attacked") if len(x_adv) else data.logits
     if attack.plugin.facts["objective"] == "confidence":
-        changed = logits.argmax(1) != data.logits.argmax(1)
+        changed = predicted(logits) != predicted(data.logits)
         x_adv[changed], logits[changed] = data.x[changed], data.logits[changed]
         found.failed[changed] = True
     labelled = data.y >= 0
-    success = (logits.argmax(1) != data.y) & labelled
+    success = (predicted(logits) != data.y) & labelled
     margin, loss = _margin_and_loss(logits, data.y.clamp_min(0))
     marks = [
         (data.clipped, FLAG_CLIPPED), (projected, FLAG_PROJECTED), (found.failed, FLAG_FAILED),
         (counts.zero_gradients > 0, FLAG_ZERO_GRADIENT), (counts.bad_gradients > 0, FLAG_BAD_GRADIENT),
+        (~boundary.answered(logits), FLAG_NO_ANSWER),
     ]  # fmt: skip
     first = torch.where(success, found.first_step.clamp_min(1), -torch.ones_like(found.first_step))
-    before = (data.logits.argmax(1) != data.y) & labelled
+    before = (predicted(data.logits) != data.y) & labelled
     stage = torch.as_tensor(found.info.get("stage", torch.zeros_like(first))).to(first).clamp_min(0)
     table = columns(
         success=success,
@@ -262,7 +265,7 @@ def _fooled(attack: Attack, model: Any, data: Checked, images: Tensor, seed: int
     """How many examples the images of one restart fool, verified and judged as the set itself is."""
     x, _ = _verified(attack, images, data)
     logits = _decided(attack, model, x, data.ids, seed, data.fresh, "attacked")
-    return int(((logits.argmax(1) != data.y) & (data.y >= 0)).sum())
+    return int(((predicted(logits) != data.y) & (data.y >= 0)).sum())
 
 
 def _margin_and_loss(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -282,15 +285,23 @@ def model_facts(attack: Attack, model: Any, data: Checked, training: bool) -> di
         once = data.logits if data.fresh == 1 else Victim(model, batch=attack.batch)(few)
         again = Victim(model, batch=attack.batch)(few)
     softmaxed = bool((once >= 0).all()) and bool(((once.sum(1) - 1).abs() < 1e-4).all())
+    both = boundary.answered(again) & boundary.answered(once[: len(few)])
+    drift = (again - once[: len(few)])[both].abs()
     return {
         "n": len(data.x),
         "already_wrong": int(data.wrong.sum()),
         "clipped_inputs": int(data.clipped.sum()),
         "softmax_as_logits": softmaxed,
         "was_in_train_mode": training,
-        "randomised_forward": float((again - once[: len(few)]).abs().max()),
+        "randomised_forward": float(drift.max()) if len(drift) else 0.0,
         **({"fresh_draws": data.fresh} if data.fresh > 1 else {}),
     }
+
+
+def output_facts(result: AttackResult) -> dict[str, float]:
+    """The share of the examples on whose attacked image the model gives no answer, where there are such."""
+    share = float(((result.flags & FLAG_NO_ANSWER) > 0).mean()) if len(result) else 0.0
+    return {"no_answer_share": share} if share else {}
 
 
 def gradient_facts(counts: Counts) -> dict[str, float]:
@@ -323,5 +334,5 @@ def noise_fools(attack: Attack, model: Any, data: Checked, seed: int, among: Ten
     noisy = confine(x + eps * step, x, norm, eps, data.low, data.high)
     with seeded(seeding.shard_seed("attack-audit-noise", 1, seed, data.ids)):
         logits = Victim(model, batch=attack.batch)(noisy)
-    out[rows] = logits.argmax(1) != data.y[rows]
+    out[rows] = predicted(logits) != data.y[rows]
     return out

@@ -19,9 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from testbed.boundary import predicted
 from testbed.perturb.attack import Attack, Found
 from testbed.perturb.descent import Descent, prepared
-from testbed.perturb.execution import Checked, gradient_facts, has_noise, judge, model_facts, noise_fools
+from testbed.perturb.execution import Checked, gradient_facts, has_noise, judge, model_facts, noise_fools, output_facts
 from testbed.perturb.geometry import confine
 from testbed.perturb.ledger import AttackResult
 from testbed.perturb.victim import Counts, frozen
@@ -63,7 +64,7 @@ class Shelf:
     ) -> None:
         """Keep what fools, else what has the highest loss."""
         y = self.data.y[rows]
-        fools = logits.argmax(1) != y
+        fools = predicted(logits) != y
         loss = torch.nn.functional.cross_entropy(logits, y, reduction="none").to(self.loss)
         better = fools | (loss > self.loss[levels, rows])
         at, who = levels[better], rows[better]
@@ -114,7 +115,7 @@ def levels(
         shelf = Shelf.empty(data, len(attacks))
         descent = Descent(unbound, model, data, seed, shelf)
         descent.run()
-    with frozen(model), torch.no_grad():
+    with torch.inference_mode(False), frozen(model), torch.no_grad():
         shelf.complete(descent)
         return _judged(attacks, model, descent, shelf, training, seed)
 
@@ -141,6 +142,7 @@ def _judged(
             seed,
         )
         audit = {**_late(shelf.late.get(level, [])), **known, **gradient_facts(counts), **noise[level]}
+        audit |= output_facts(result)
         results.append(replace(result, audit=audit))
     return results
 

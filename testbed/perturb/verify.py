@@ -10,24 +10,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from testbed import boundary
 from testbed.errors import DataError, PluginViolation
 from testbed.perturb.geometry import TOLERANCE, Budget, budget_of, confine, inside, length
+from testbed.perturb.state import State
 
 #: Inputs this far outside their bounds are clipped with a note (decoding and resizing leave 2e-7); more is an error.
 SLACK = 1e-5
 
 
+def tensor(given: Any) -> Tensor:
+    """A tensor of what was given; an array that runs backwards (BGR images, `[..., ::-1]`) is copied."""
+    return torch.as_tensor(np.ascontiguousarray(given) if isinstance(given, np.ndarray) else given)
+
+
 def labels(given: Any, n: int) -> Tensor:
     """int64 `[n]`; whole numbers only, one an example (`[n 1]` too)."""
-    y: Tensor = torch.as_tensor(given)
+    y: Tensor = tensor(given)
     if y.numel() != n and y.dim() > 1:
         raise DataError(f"attack: {n} inputs but labels of shape {tuple(y.shape)}; give class numbers [{n}]")
     if y.is_floating_point() and bool((y != y.round()).any()):
         raise DataError(f"attack: labels must be whole numbers 0, 1, ..., got {y.dtype} with fractions or NaN")
-    return y.long().reshape(-1)
+    return boundary.row_major(y.long().reshape(-1))
 
 
 def inputs(x: Tensor, y: Tensor, low: Any, high: Any, *, labelled: bool) -> tuple[Tensor, Tensor]:
@@ -38,7 +46,7 @@ def inputs(x: Tensor, y: Tensor, low: Any, high: Any, *, labelled: bool) -> tupl
         )
     if len(x) != len(y):
         raise DataError(f"attack: {len(x)} inputs but {len(y)} labels")
-    x = x.detach().float()
+    x = boundary.row_major(x.detach().float())
     if not bool(x.isfinite().all()):
         raise DataError(f"attack: {_bad_rows(~x.isfinite())} of {len(x)} inputs hold NaN or infinity")
     clipped = torch.clamp(x, low, high)
@@ -57,7 +65,7 @@ def inputs(x: Tensor, y: Tensor, low: Any, high: Any, *, labelled: bool) -> tupl
 
 
 def logits_of(logits: Any, y: Tensor, *, labelled: bool) -> Tensor:
-    """The model's clean logits, checked: `[n k]`, k >= 2, finite, labels below k."""
+    """The model's clean logits, checked: `[n k]`, k >= 2, an answer for one input at least, labels below k."""
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(y):
         came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise DataError(f"attack: the model must give logits [{len(y)}, classes], got {came}")
@@ -65,10 +73,8 @@ def logits_of(logits: Any, y: Tensor, *, labelled: bool) -> Tensor:
         raise DataError(
             "attack: the model gives one class, so nothing can be wrong; a binary model needs two logits (z, 0)"
         )
-    if not bool(logits.isfinite().all()):
-        raise DataError(
-            f"attack: logits are NaN or infinite on {_bad_rows(~logits.isfinite())} of {len(y)} clean inputs"
-        )
+    if not bool(boundary.answered(logits).any()):
+        raise DataError(f"attack: logits are NaN or infinite on {len(y)} of {len(y)} clean inputs")
     if labelled and len(y) and int(y.max()) >= logits.shape[1]:
         raise DataError(
             f"attack: label {int(y.max())} but the model has {logits.shape[1]} classes (0 to {logits.shape[1] - 1})"
@@ -96,7 +102,7 @@ def output(name: str, x_adv: Any, x: Tensor, low: Any, high: Any) -> Tensor:
             f"attack {name!r} left the bounds in {_bad_rows(away > TOLERANCE)} of {len(x)} examples, "
             f"by up to {away.max().item():.3g}"
         )
-    return clipped
+    return boundary.row_major(clipped)
 
 
 def budget(
@@ -119,16 +125,13 @@ def budget(
 
 
 @contextmanager
-def untouched(name: str, module: Any, **tensors: Tensor) -> Iterator[None]:
-    """Raises if the weights and buffers of the module, or any of the named tensors, differ afterwards."""
-    state = dict(module.state_dict()) if isinstance(module, torch.nn.Module) else {}
-    before = {key: value.clone() for key, value in state.items()}
+def untouched(name: str, state: State, **tensors: Tensor) -> Iterator[None]:
+    """Raises if the model's state, or any of the named tensors, differs afterwards; the state is put back."""
     copies = {key: value.clone() for key, value in tensors.items()}
     yield
-    after = module.state_dict() if before else {}
-    changed = [key for key, value in before.items() if key not in after or not torch.equal(value, after[key])]
+    changed = state.changed()
     if changed:
-        module.load_state_dict(before)
+        state.restore()
         raise PluginViolation(
             f"attack {name!r} changed the model's weights ({len(changed)}, put back): {', '.join(changed[:3])}"
         )

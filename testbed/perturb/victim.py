@@ -8,6 +8,9 @@ evenly over the set, because nothing better is known.
 The module runs in evaluation mode with frozen parameters, so gradients flow to the input only; `frozen` puts both back.
 Inputs larger than `batch` are cut into chunks, forward and backward, so an attack may hold a whole set.
 
+What goes in and what comes out is made alike first (`testbed.boundary`): one layout, float32 logits. An example whose
+logits are no answer (NaN) is misclassified, whatever its label: where labels are given, an attack sees it as fooled.
+
 On a CPU, oneDNN builds its kernels anew for every size of batch it meets, which takes as long as 40 examples on a small
 net, and an attack that lets fooled examples go meets a new size at nearly every step. So chunks are filled up to one of
 few sizes with copies of their first rows, which cost up to a sixteenth of the batch and are not counted. A model that
@@ -25,6 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from testbed import boundary
 from testbed.errors import DataError
 
 #: loss(logits, at) -> `[m]`; `at` is the slice of rows of x these logits belong to.
@@ -57,9 +61,10 @@ def frozen(module: Any) -> Iterator[None]:
     if not isinstance(module, torch.nn.Module):
         yield
         return
-    modes = [(part, part.training) for part in module.modules()]
+    modes = [(part, part.training) for part in module.modules() if hasattr(part, "training")]
     flags = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
-    module.eval()
+    if modes:  # a frozen scripted module has no modes
+        module.eval()
     for parameter, _ in flags:
         parameter.requires_grad_(False)
     try:
@@ -95,7 +100,7 @@ class Victim:
         batch: int = 256,
     ) -> None:
         self.module, self.batch, self.labels = module, batch, labels
-        self.device = device_of(module)
+        self.device, self._dtype = device_of(module), boundary.dtype_of(module)
         self._pads = self.device.type == "cpu" and _judges_rows_apart(module)
         self.counts = counts if counts is not None else Counts.zeros(1 if ids is None else len(ids), self.device)
         self._rows = torch.arange(len(self.counts.queries), device=self.counts.queries.device)
@@ -115,12 +120,12 @@ class Victim:
 
     def __call__(self, x: Tensor, *, rows: Tensor | None = None) -> Tensor:
         """Logits `[m k]`. Gradients flow to x where it asks for them, and a backward pass is then counted too."""
-        logits = (
-            torch.cat([self._forward(chunk) for chunk in torch.split(x, self.batch)])
-            if len(x) > self.batch
-            else self._forward(x)
-        )
         where = self._where(rows, len(x))
+        logits = (
+            torch.cat([self._forward(x[at], where, at) for at in _slices(len(x), self.batch)])
+            if len(x) > self.batch
+            else self._forward(x, where, slice(None))
+        )
         self._count(self.counts.queries, where, len(x))
         self._note_wrong(logits, where)
         if logits.requires_grad:
@@ -132,9 +137,9 @@ class Victim:
 
         Counts one query and one gradient a row. Values that are not finite are counted and set to zero.
         """
-        parts = [self._gradient(x[at], loss, at) for at in _slices(len(x), self.batch)]
-        gradient, values, logits = (torch.cat(column) if len(parts) > 1 else column[0] for column in zip(*parts))
         where = self._where(rows, len(x))
+        parts = [self._gradient(x[at], loss, where, at) for at in _slices(len(x), self.batch)]
+        gradient, values, logits = (torch.cat(column) if len(parts) > 1 else column[0] for column in zip(*parts))
         self._count(self.counts.queries, where, len(x))
         self._count(self.counts.gradients, where, len(x))
         largest = gradient.flatten(1).abs().amax(1) if gradient.numel() else gradient.new_zeros(len(x))
@@ -147,19 +152,19 @@ class Victim:
         self._note_wrong(logits, where)
         return gradient, values, logits
 
-    def _gradient(self, x: Tensor, loss: Loss, at: slice) -> tuple[Tensor, Tensor, Tensor]:
+    def _gradient(self, x: Tensor, loss: Loss, where: Tensor | None, at: slice) -> tuple[Tensor, Tensor, Tensor]:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            logits = self._forward(x)
+            logits = self._forward(x, where, at)
             values = loss(logits, at)
             if not values.requires_grad:
                 return torch.zeros_like(x).detach(), values.detach(), logits.detach()
             (gradient,) = torch.autograd.grad(values.sum(), x, allow_unused=True)
         return torch.zeros_like(x).detach() if gradient is None else gradient, values.detach(), logits.detach()
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def _forward(self, x: Tensor, where: Tensor | None, at: slice) -> Tensor:
         more = padded(len(x)) - len(x) if self._pads else 0
-        logits = self.module(torch.cat([x, x[:more].detach()]) if more else x)
+        logits = boundary.ask(self.module, torch.cat([x, x[:more].detach()]) if more else x, self._dtype)
         if not isinstance(logits, Tensor):
             name = type(logits).__name__
             keys = f" with keys {', '.join(map(repr, logits))}" if isinstance(logits, dict) else ""
@@ -167,7 +172,21 @@ class Victim:
                 f"the model must give logits [{len(x)}, classes], got a {name}{keys}; attack a function that returns "
                 f"the logits alone, for example lambda x: model(x)[{'KEY' if keys else 0}]"
             )
-        return logits[: len(x)] if more and logits.dim() and len(logits) == len(x) + more else logits
+        logits = logits[: len(x)] if more and logits.dim() and len(logits) == len(x) + more else logits
+        if logits.dim() != 2 or len(logits) != len(x):
+            return logits  # refused by `verify.logits_of`, which knows what was asked for
+        logits = boundary.logits(logits)
+        return logits if self.labels is None else self._wrong_without_answer(logits, where, at)
+
+    def _wrong_without_answer(self, logits: Tensor, where: Tensor | None, at: slice) -> Tensor:
+        """Rows without an answer become finite, with every class before the label; zeros where labels are not known."""
+        bad = ~boundary.answered(logits)
+        if not bool(bad.any()):
+            return logits
+        wrong = torch.zeros_like(logits)
+        if self.labels is not None and where is not None:
+            wrong.scatter_(1, self.labels[where][at].clamp_min(0)[:, None], -1.0)
+        return torch.where(bad[:, None], wrong, logits)
 
     def _where(self, rows: Tensor | None, size: int) -> Tensor | None:
         if rows is not None:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from testbed import boundary
 from testbed.types import Float64
 
 STEP = 1e-5
@@ -38,7 +39,7 @@ class Calibrated(torch.nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Calibrated logits of float32 `[n ...]`."""
-        logits: Tensor = self.module(x)
+        logits = boundary.logits(boundary.ask(self.module, x, x.dtype), wide=True)
         adaptive = self.adaptive and logits.shape[1] <= MOST_CLASSES
         out: Tensor = _Through.apply(logits, self.calibrator, adaptive)  # type: ignore[no-untyped-call]
         return out

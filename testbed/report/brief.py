@@ -19,6 +19,7 @@ from rich.table import Table
 from testbed.condition import label as condition_label
 from testbed.report.doubt import NOTE, doubted, marked
 from testbed.report.load import Run
+from testbed.report.model_notes import model_notes
 from testbed.report.table import OVER_SEEDS, number
 
 Row = Mapping[str, Any]
@@ -43,6 +44,8 @@ def show_brief(run: Run, console: Console) -> None:
             console.print(rest_table(others))
     if any(map(doubted, rows)):
         console.print(NOTE, highlight=False, soft_wrap=True)
+    for note in (*(run.plan.get("notes") or ()), *model_notes(rows)):
+        console.print(f"note: {note}", markup=False, highlight=False, style="yellow", soft_wrap=True)
     counts = Counter(r["status"] for r in rows if r["status"] != "ok")
     console.print(
         f"{len(rows):,} numbers with intervals in {run.folder}/results.parquet", highlight=False, soft_wrap=True

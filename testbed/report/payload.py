@@ -21,6 +21,7 @@ from testbed.report.doubt import doubted
 from testbed.report.fooled import what_fooled
 from testbed.report.images import read_strip
 from testbed.report.load import Run
+from testbed.report.model_notes import model_notes
 from testbed.report.reliability import reliability
 from testbed.report.scores import score_charts
 from testbed.report.selection import page_tables
@@ -51,7 +52,7 @@ def payload(run: Run, live: bool = False) -> dict[str, Any]:
         "jobs": dict(Counter(row["status"] for row in run.select("SELECT status FROM jobs"))),
         "progress": progress(run.folder / "events.jsonl"),
         "commands": commands(run.plan),
-        "notes": list(run.plan.get("notes") or ()),
+        "notes": [*(run.plan.get("notes") or ()), *model_notes(run.rows)],
         "provenance": dict(run.plan.get("provenance") or {}),
         "specs": specs(),
     }

@@ -17,6 +17,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from testbed.report.load import Run
+from testbed.report.model_notes import model_notes
 from testbed.report.table import NOT_SHOWN, Number, Row, Table, interval, shown, tables
 
 #: Characters between two columns.
@@ -40,6 +41,8 @@ def show(run: Run, console: Console, *, brief: bool = True) -> None:
         console.print(f"{run.name}: no result yet", markup=False)
     for table in tables(chosen):
         console.print(render(table, console.width))
+    for note in model_notes(run.rows):
+        console.print(f"note: {note}", markup=False, style="yellow")
     if len(chosen) < len(rows):
         what = "the first calibrator everywhere, every calibrator on clean data, detection on clean data"
         more = f"testbed report {run.folder} --table terminal"

@@ -56,6 +56,7 @@ class Tally:
         self._begin = time.monotonic()
         self.total = self.cached = self.finished = self.missing = 0
         self.bad: Counter[str] = Counter()
+        self.said: set[str] = set()
         self.running: dict[str, str] = {}
 
     def take(self, event: Event) -> None:
@@ -121,11 +122,18 @@ def _spell(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _complaint(event: Event) -> str | None:
-    """What is said at once, whatever the style: failures, retries and the reason for stopping."""
+def _complaint(event: Event, said: set[str]) -> str | None:
+    """What is said at once, whatever the style: failures, retries and the reason for stopping.
+
+    said  the errors so far: many jobs fail for one reason, which is told once
+    """
     label = (event.job.label or event.job.digest) if event.job else ""
     if event.name == "finished" and event.fields["status"] in ("failed", "timeout"):
-        return f"{event.fields['status']}: {label}: {event.fields['error']}"
+        error = str(event.fields["error"])
+        if error in said:
+            return None
+        said.add(error)
+        return f"{event.fields['status']}: {label}: {error}"
     if event.name == "retried":
         return f"again: {label}: {event.fields['reason']}"
     return f"stopped: {event.fields['reason']}" if event.name == "stopped" else None
@@ -142,7 +150,7 @@ def _lines(tally: Tally, out: IO[str]) -> Iterator[Listener]:
 
     def listener(event: Event) -> None:
         tally.take(event)
-        complaint = _complaint(event)
+        complaint = _complaint(event, tally.said)
         if complaint or event.name in ("planned", "ended"):
             print(complaint or tally.line(), file=out, flush=True)
 
@@ -184,7 +192,7 @@ def _bars(tally: Tally, out: IO[str]) -> Iterator[Listener]:
                 else "",
                 now=_shorten(", ".join(tally.running.values())),
             )
-            complaint = _complaint(event)
+            complaint = _complaint(event, tally.said)
             if complaint:
                 bars.console.print(complaint, markup=False, highlight=False)
 

@@ -19,6 +19,7 @@ from testbed.errors import CorruptArtifact
 from testbed.grid.plan import Cell, Plan, Preview
 from testbed.perturb.checks import EFFORT
 from testbed.provenance import cpu_class
+from testbed.runner.doubts import model_flags, model_key
 from testbed.runner.operations.access import lottery
 from testbed.runner.outcome import Absent
 from testbed.store import Manifest, Store
@@ -51,10 +52,12 @@ def results(plan: Plan, store: Store, absent: Mapping[str, Absent] | None = None
     absent, scores = absent or {}, scores or Scores()
     scores.read(dict.fromkeys(cell.digest for cell in plan.cells), store)
     tables, audits = scores.tables, audit_flags(plan, scores.manifests)
+    models = model_flags(plan.cells, scores.manifests, tables)
     columns: dict[str, list[Any]] = {name: [] for name in RESULTS}
     for cell in plan.cells:
-        audit = audits.get(set_key(cell.row), "")
-        for row in cell_rows(cell, tables.get(cell.digest), absent.get(cell.digest), audit):
+        said = (models.get(model_key(cell.row), ""), audits.get(set_key(cell.row), ""))
+        flags = ";".join(filter(None, said))
+        for row in cell_rows(cell, tables.get(cell.digest), absent.get(cell.digest), flags):
             for name, values in columns.items():
                 values.append(row.get(name))
     return pa.table(columns, schema=with_cpu_class(arrow_schema(RESULTS, RESULTS_VERSION)))

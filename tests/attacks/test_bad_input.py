@@ -11,7 +11,7 @@ import torch
 import testbed
 from testbed import plugins
 from testbed.errors import DataError
-from testbed.types import FLAG_CLIPPED
+from testbed.types import FLAG_CLIPPED, FLAG_NO_ANSWER
 
 #: Parameters that make an attack cheap; norm and a usual budget.
 CHEAP: dict[str, dict[str, Any]] = {
@@ -164,3 +164,105 @@ def test_an_empty_set_gives_an_empty_result(name: str, good: tuple[Net, torch.Te
 def test_a_budget_that_is_none(name: str, eps: Any) -> None:
     with pytest.raises(testbed.errors.UsageError, match=r"eps must be a number"):
         bound(name, eps)
+
+
+class Conv(torch.nn.Module):
+    """A convolution, whose kernels are chosen by the layout of what it is given, and five classes.
+
+    after  what is done to the logits. Its state dict has an entry that is no tensor.
+    """
+
+    def __init__(self, after: Any = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head = torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Linear(4 * 64, 5)
+        self.after = after
+
+    def forward(self, x: torch.Tensor) -> Any:
+        z = 6 * self.head(torch.tanh(self.conv(x)).flatten(1))
+        return z if self.after is None else self.after(z, x)
+
+    def get_extra_state(self) -> Any:
+        return {"classes": ["a", "b"]}
+
+    def set_extra_state(self, state: Any) -> None:
+        assert state == {"classes": ["a", "b"]}
+
+
+@pytest.fixture(scope="module")
+def coloured() -> tuple[torch.Tensor, torch.Tensor]:
+    """Four images on the grid of 8 bits, `[4 3 8 8]`, and the labels that the net gives them."""
+    torch.manual_seed(1)
+    x = (torch.rand(4, 3, 8, 8) * 255).round() / 255
+    return x, Conv().eval()(x).argmax(1)
+
+
+def ledger_of(out: Any) -> list[Any]:
+    return [out.x.numpy(), *out.ledger().values()]
+
+
+LAYOUTS: dict[str, Any] = {
+    "NHWC, permuted": lambda x: x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
+    "transposed": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+    "a float64 BGR array, backwards": lambda x: np.ascontiguousarray(x.double().numpy()[:, ::-1])[:, ::-1],
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", NAMES)
+def test_the_layout_of_the_images_decides_no_bit(name: str, coloured: tuple[torch.Tensor, torch.Tensor]) -> None:
+    x, y = coloured
+    attack, model = bound(name), Conv().eval()
+    want = ledger_of(attack.run(model, x, y))
+    for what, laid in LAYOUTS.items():
+        got = ledger_of(attack.run(model, laid(x), y))
+        assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(want, got, strict=True)), what
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_and_parameters_of_any_float_dtype(name: str, coloured: tuple[torch.Tensor, torch.Tensor]) -> None:
+    x, y = coloured
+    attack = bound(name)
+    want = ledger_of(attack.run(Conv().eval(), x, y))
+    wide = ledger_of(attack.run(Conv(lambda z, _: z.double()).eval(), x, y))
+    assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(want, wide, strict=True))
+    for model in (Conv(lambda z, _: z.bfloat16()).eval(), Conv().eval().double(), Conv().eval().bfloat16()):
+        out = attack.run(model, x, y)
+        given = out.x.to(model.head.weight.dtype)
+        assert out.x.dtype == torch.float32
+        assert (out.success == (model(given).float().argmax(1) != y).numpy()).all()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", NAMES)
+def test_no_answer_is_never_robust_whatever_the_label(name: str, coloured: tuple[torch.Tensor, torch.Tensor]) -> None:
+    x, _ = coloured
+
+    def off_grid(x: torch.Tensor) -> torch.Tensor:
+        return ((x * 255) - (x * 255).round()).abs().amax((1, 2, 3)) > 1e-3
+
+    model = Conv(lambda z, x: z.masked_fill(off_grid(x)[:, None], float("nan"))).eval()
+    y = model(x).argmax(1)
+    out = bound(name).run(model, x, y)
+    bad = off_grid(out.x).numpy()
+    assert out.success[bad].all() and ((out.flags & FLAG_NO_ANSWER > 0) == bad).all()
+    assert ("no_answer_share" in out.audit) == bad.any()
+    assert out.audit["randomised_forward"] == 0
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", NAMES)
+def test_masked_classes_are_classes_that_nothing_is_taken_for(
+    name: str, coloured: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    x, _ = coloured
+    mask = torch.tensor([False, False, False, True, True])
+    model = Conv(lambda z, _: z.masked_fill(mask, float("-inf"))).eval()
+    y = model(x).argmax(1)
+    out = bound(name).run(model, x, y)
+    with torch.no_grad():
+        z = model(out.x)
+    assert (out.success == (z.argmax(1) != y).numpy()).all() and not (out.flags & FLAG_NO_ANSWER).any()
+    assert np.isfinite(out.margin).all() and np.isfinite(out.loss).all()
+    np.testing.assert_allclose(out.confidence_after, z.softmax(1).amax(1).numpy(), rtol=1e-5)

@@ -124,6 +124,7 @@ class Stand:
         """Where the attack starts, on the device, and the labels it moves away from."""
         import torch
 
+        from testbed import boundary
         from testbed.perturb.pushed import Pushed
         from testbed.runner.operations.models import tensor
 
@@ -132,7 +133,7 @@ class Stand:
             y = torch.full_like(y, self.victim.label)
         elif (examples.y < 0).any() and self.plugin.facts["objective"] != "detector":
             with torch.inference_mode():
-                y = self.model.logits(x).argmax(1).cpu()
+                y = boundary.predicted(self.model.logits(x)).cpu()
             self.notes["labels"] = "the model's own clean predictions: the set has none"
         return x if self.box is None else self.box.enter(x), y
 
@@ -229,7 +230,7 @@ def merge_audits(parts: list[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
     """
     total = sum(size for size, _ in parts)
     merged: dict[str, Any] = {}
-    for name in parts[0][1]:
+    for name in dict.fromkeys(name for _, audit in parts for name in audit):
         values = [(size, np.asarray(audit[name])) for size, audit in parts if name in audit]
         first = values[0][1]
         if first.dtype == bool:
@@ -300,7 +301,7 @@ def aligned(book: Mapping[str, Array], ids: Array) -> dict[str, Array]:
 
 def predicted_wrong(data: Outputs) -> Array:
     """bool `[n]`: the prediction is not the label."""
-    wrong: Array = np.asarray(data.logits).argmax(axis=1) != np.asarray(data.labels)
+    wrong: Array = data.predicted != np.asarray(data.labels)
     return wrong
 
 

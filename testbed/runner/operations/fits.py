@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from testbed.calibration.base import Calibrator
 from testbed.calibration.held_out import NOT_CHECKED, WORSE, cross_validated
+from testbed.calibration.inputs import LooksLikeProbabilities
 from testbed.errors import DataError
 from testbed.runner.operations import access
 from testbed.store import Store, Writer
@@ -23,13 +25,19 @@ def calibrate(job: Job, store: Store, writer: Writer) -> None:
     calibrator = plugin.build(**recipe["params"])
     needs = tuple(getattr(calibrator, "needs", ()))
     data = access.outputs(store, access.one(job, "outputs"), features="features" in needs)
+    flags = []
+    if not (good := data.answered).all() and good.any():
+        flags = [f"fitted_without={int((~good).sum())}"]  # examples whose logits are NaN
+        data = data.take(good)
     given: dict[str, Any] = {"features": data.features} if "features" in needs else {}
     if "unlabelled" in needs:
         given["unlabelled"] = access.unlabelled(store, access.one(job, "target"), features="features" in needs)
-    fitted = calibrator.fit(data.logits, data.labels, **given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LooksLikeProbabilities)
+        fitted = calibrator.fit(data.logits, data.labels, **given)
+        checked, found = held_out(lambda: plugin.build(**recipe["params"]), data, given)
     access.write_state(writer, fitted.state())
-    flags = list(fitted.flags()) if isinstance(fitted, Calibrator) else []
-    checked, found = held_out(lambda: plugin.build(**recipe["params"]), data, given)
+    flags += list(fitted.flags()) if isinstance(fitted, Calibrator) else []
     writer.meta.update(n=len(data), flags=flags + checked, held_out=found)
 
 
@@ -124,10 +132,24 @@ def fit_flags(job: Job, store: Store) -> str:
 
 
 def probabilities(calibrator: Any, data: Outputs) -> Float64:
-    """float64 `[n k]` probabilities under a fitted calibrator (an unfitted `none` gives softmax)."""
-    extra = {"features": data.features} if "features" in getattr(calibrator, "needs", ()) else {}
-    probs: Float64 = calibrator.probs(data.logits, **extra)
-    return probs
+    """float64 `[n k]` probabilities under a fitted calibrator (an unfitted `none` gives softmax).
+
+    An example without an answer (NaN logits) is a failed one: it gets probability 0 for its label and the same for all
+    other classes, so that it is wrong under every metric and under none of them missing.
+    """
+    good = data.answered
+    some = data if good.all() else data.take(good)
+    extra = {"features": some.features} if "features" in getattr(calibrator, "needs", ()) else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LooksLikeProbabilities)  # the rows say so: `scores.model_doubts`
+        probs: Float64 = calibrator.probs(some.logits, **extra) if len(some) else np.zeros((0, data.logits.shape[1]))
+    if some is data:
+        return probs
+    whole = np.full((len(data), data.logits.shape[1]), 1.0 / (data.logits.shape[1] - 1))
+    bad = np.flatnonzero(~good)
+    whole[bad, np.asarray(data.labels)[bad].clip(0)] = 0.0
+    whole[good] = probs
+    return whole
 
 
 def calibrated_logits(calibrator: Any, recipe: Mapping[str, Any], data: Outputs) -> Array:
@@ -135,8 +157,13 @@ def calibrated_logits(calibrator: Any, recipe: Mapping[str, Any], data: Outputs)
 
     Probabilities fix logits only up to a constant an example. Bare log probabilities would have a log-sum-exp of 0
     everywhere, so the constant is chosen to keep the free energy of the raw logits: energy scores then say what they
-    said before, and softmax gives the calibrator's probabilities.
+    said before, and softmax gives the calibrator's probabilities. A row without an answer stays one: NaN.
     """
+    good = data.answered
+    if not good.all():
+        whole = np.full(np.shape(data.logits), np.nan)
+        whole[good] = calibrated_logits(calibrator, recipe, data.take(good)) if good.any() else 0.0
+        return whole
     if hasattr(calibrator, "logits"):
         return np.asarray(calibrator.logits(data.logits), dtype=np.float64)
     log_p = np.log(np.clip(probabilities(calibrator, data), np.finfo(np.float64).tiny, 1.0))

@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from testbed import boundary
 from testbed.errors import DataError
 from testbed.models import build
 from testbed.models import weights as weight_files
-from testbed.models.classifier import Classifier
+from testbed.models.black_box import BlackBox
+from testbed.models.classifier import Classifier, grey
+from testbed.models.reading import read
 from testbed.models.tensors import as_tensor
 from testbed.models.variants import varied
 from testbed.perturb.attack import seeded
 from testbed.runner.operations import access
 from testbed.runner.operations.checkpoints import checkpoint
 from testbed.store import Store, Writer
-from testbed.types import Array, Examples, Job
+from testbed.types import Array, Examples, Job, Spec
 
 
 @contextlib.contextmanager
@@ -51,8 +54,8 @@ def classifier(job: Job, store: Store, device: torch.device) -> Classifier:
     members = []
     for digest in job.inputs["weights"]:
         member, arrays = network(job, store), store.tensors(digest, "weights")
-        member.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
-        members.append(member.eval())
+        weight_files.restore(member, {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
+        members.append(read(boundary.evaluating(member), job.recipe.get("reading")))
     variant = job.recipe.get("variant")
     module = varied(variant, members) if variant else members[0]
     return Classifier(module.to(device), job.recipe["feature_layer"], spec=access.described(job, store))
@@ -79,6 +82,16 @@ def weights(job: Job, store: Store, writer: Writer) -> None:
         state = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
         weight_files.fit(module, state, getattr(built, "key_map", None), where=name)
     _write_weights(writer, module.state_dict())
+    runs(module, access.described(job, store))
+
+
+def runs(module: torch.nn.Module, spec: Spec) -> None:
+    """Run the network once on two grey examples: what its forward raises fails this job, not one job a set later on."""
+    if isinstance(module, BlackBox):
+        return
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with torch.random.fork_rng(), torch.no_grad():
+        boundary.ask(boundary.evaluating(module).to(device), grey(spec, module))
 
 
 def train(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
@@ -92,7 +105,9 @@ def train(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
         state = run_recipe(
             recipe["recipe"],
             recipe["params"],
-            lambda spec: build.module(plugin.build(**job.recipe["model"]["params"]), spec, bare=True),
+            lambda spec: read(
+                build.module(plugin.build(**job.recipe["model"]["params"]), spec, bare=True), job.recipe.get("reading")
+            ),
             shards,
             seed=job.recipe["seed"],
             epochs=recipe["epochs"],
@@ -107,7 +122,8 @@ def train(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
 
 
 def _write_weights(writer: Writer, state: Mapping[str, torch.Tensor]) -> None:
-    arrays = {name: np.ascontiguousarray(value.detach().cpu().numpy()) for name, value in state.items()}
+    tensors = weight_files.tensors_of(state)
+    arrays = {name: np.ascontiguousarray(value.detach().cpu().numpy()) for name, value in tensors.items()}
     writer.tensors("weights", arrays)
     writer.meta["parameters"] = int(sum(value.size for value in arrays.values()))
 

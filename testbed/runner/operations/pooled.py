@@ -16,7 +16,7 @@ from testbed.runner.operations import access
 from testbed.runner.operations.fits import fit_flags, fitted, probabilities
 from testbed.runner.operations.scores import draws, each_metric, estimate_rows, score_flags, write_rows
 from testbed.store import Store, Writer
-from testbed.types import Array, Float64, Job
+from testbed.types import Array, Job
 
 Scores = tuple[Array, Array]
 
@@ -101,8 +101,8 @@ def correct(job: Job, store: Store, digest: str) -> Array:
     """bool `[n]`: whether each example is classified correctly, through the job's calibrator where it has one."""
     recipe = job.recipe.get("calibrator")
     data = access.outputs(store, digest, features=access.needs_features(recipe, store))
-    decided: Float64 = probabilities(fitted(job, store)[0], data) if recipe else np.asarray(data.logits)
-    right: Array = decided.argmax(axis=1) == np.asarray(data.labels)
+    decided = probabilities(fitted(job, store)[0], data).argmax(axis=1) if recipe else data.predicted
+    right: Array = decided == np.asarray(data.labels)
     return right
 
 

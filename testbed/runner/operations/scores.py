@@ -17,7 +17,10 @@ from testbed.plugins import Plugin
 from testbed.runner.operations import access
 from testbed.runner.operations.fits import fit_flags, fitted, probabilities
 from testbed.store import Store, Writer
-from testbed.types import Array, Job
+from testbed.types import Array, Job, Outputs
+
+#: Rows of logits that are no less than 0 and this close to a sum of 1 are probabilities.
+SUM_TOLERANCE = 2e-3
 
 #: Columns of a score table: which metric of the job's list, and its estimate.
 COLUMNS = ("position", "convention", "value", "ci_low", "ci_high", "n", "flags")
@@ -41,7 +44,9 @@ def score(job: Job, store: Store, writer: Writer) -> None:
     probs = probabilities(calibrator, data)
     labels = np.asarray(data.labels)
     shared = draws(job.recipe["seed"], len(labels), job.recipe["intervals"]["replicates"])
-    flags = fit_flags(job, store)
+    unanswered = int((~data.answered).sum())
+    flags = ";".join(filter(None, (fit_flags(job, store), f"no_answer={unanswered}" if unanswered else "")))
+    writer.meta.update(model_doubts(data))
 
     def one(position: int, plugin: Plugin, metric: Any) -> list[dict[str, Any]]:
         if plugin.facts["needs"] == "confidence":
@@ -54,6 +59,24 @@ def score(job: Job, store: Store, writer: Writer) -> None:
         return rows
 
     write_rows(writer, each_metric(job, store, len(labels), one))
+
+
+def model_doubts(data: Outputs) -> dict[str, Any]:
+    """What a set's outputs say of the whole model, for `testbed.runner.doubts`.
+
+    softmax_as_logits  its logits lie in [0, 1] and sum to 1: they are probabilities
+    chance             the accuracy that its best blind guess has: the share of the most frequent class, or 1/k
+    """
+    logits, labels = np.asarray(data.logits)[data.answered], np.asarray(data.labels)
+    found: dict[str, Any] = {"softmax_as_logits": True} if len(logits) and sums_to_one(logits) else {}
+    if len(labels) and labels.min() >= 0:
+        found["chance"] = max(float(np.bincount(labels).max()) / len(labels), 1.0 / data.logits.shape[1])
+    return found
+
+
+def sums_to_one(logits: Array) -> bool:
+    """Whether all rows are probabilities, to the precision of float16."""
+    return bool((logits >= 0).all()) and bool((np.abs(logits.sum(axis=1) - 1) < SUM_TOLERANCE).all())
 
 
 def score_ood(job: Job, store: Store, writer: Writer) -> None:
@@ -176,7 +199,7 @@ def samples(job: Job, store: Store, writer: Writer) -> None:
         store, access.one(job, "outputs"), features=any("features" in getattr(c, "needs", ()) for _, c in calibrators)
     )
     ids, labels = np.asarray(data.ids), np.asarray(data.labels)
-    prediction = np.asarray(data.logits).argmax(axis=1)
+    prediction = data.predicted
     book = aligned(access.ledger(store, job.inputs.get("ledger", ())), ids)
     if book:
         names = np.array([*store.require(job.inputs["ledger"][0]).meta["parts"], None], dtype=object)

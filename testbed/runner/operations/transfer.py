@@ -31,7 +31,7 @@ def score_transfer(job: Job, store: Store, writer: Writer) -> None:
         given["source"] = {"source": source, "ids": np.asarray(data.ids)}
     if job.inputs.get("mate"):
         mate = access.outputs(store, access.one(job, "mate"), features=False)
-        given["mate"] = {"mate": np.asarray(mate.logits).argmax(axis=1)}
+        given["mate"] = {"mate": mate.predicted}
     probs = probabilities(calibrator, data)
     shared = draws(job.recipe["seed"], len(labels), job.recipe["intervals"]["replicates"])
 
