@@ -24,7 +24,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from testbed import plugins
+from testbed import loading
 from testbed.errors import DataError, TestbedError
 
 #: How far below the lowest finite logit of its row a masked class stands, besides that logit's own size.
@@ -177,12 +177,12 @@ def place(error: BaseException) -> str:
     A user's file that runs from the store has no path there; its line is quoted instead.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if plugins.is_user_file(f.filename)]
+    own = [f for f in frames if loading.is_user_file(f.filename)]
     outside = [f for f in frames if not f.filename.startswith(_LIBRARIES)]
     for frame in reversed(own or outside or list(frames)):
         if not own:
             return f", at {frame.filename}:{frame.lineno}"
-        return f", at line {frame.lineno} of its file" + (f": {frame.line}" if frame.line else "")
+        return f", {loading.spoken(frame.filename, frame.lineno or 0)}" + (f": {frame.line}" if frame.line else "")
     return ""
 
 

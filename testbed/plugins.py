@@ -8,9 +8,10 @@ A reference is one of
 
 A plug-in is a frozen dataclass (its fields are the parameters, its other class attributes are facts) or a plain
 function (its keyword-only parameters are the parameters). `read` learns both without executing user code: files and
-modules are parsed with `ast`; only entry points are imported, and the built-in ones import no torch at module level.
-`Plugin.build` executes, and belongs in a job. Workers rebuild a plug-in from its recipe and the source kept in the
-store (`from_recipe`), because a module on the driver's disk does not travel.
+modules, entry points of other distributions too, are parsed with `ast`; our own entry points are imported, and import
+no torch at module level. (A class of another distribution that inherits, or that is an adapter, tells nothing to `ast`:
+it is imported.) `Plugin.build` executes, and belongs in a job. Workers rebuild a plug-in from its recipe and the
+sources kept in the store (`from_recipe`), because a module on the driver's disk does not travel.
 
 What each kind is called with, p standing for its parameters:
     attack      f(model, x, y, *, p..., rng) -> x_adv, or a dataclass with __call__(model, x, y, *, rng) -> x_adv
@@ -29,10 +30,9 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
 import importlib.util
 import inspect
-import linecache
-import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -42,9 +42,10 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, v
 from pathlib import Path
 from typing import Any, Final
 
-from testbed import makers
+from testbed import loading, makers
 from testbed.digest import digest_bytes
 from testbed.errors import MissingExtra, UsageError, nearest
+from testbed.imports import OWN_DISTRIBUTION, Code, follow
 
 KINDS: Final = ("attack", "shift", "calibrator", "detector", "dataset", "model", "metric")
 REQUIRED: Final = inspect.Parameter.empty
@@ -89,7 +90,9 @@ class Parameter:
 class Plugin:
     """What is known of a plug-in without running it.
 
-    source  the text of a user's file, None for installed code; `version` and `source` enter digests
+    source        the text of a user's file or of another distribution's module, None for built-ins
+    code          what that text rests on; None where it came from a recipe, which says it
+    distribution  name and version of another distribution whose class was imported to be read
     """
 
     kind: str
@@ -99,19 +102,38 @@ class Plugin:
     facts: Mapping[str, Any]
     source: str | None = None
     loader: Callable[[], Any] = field(default=lambda: None, repr=False, compare=False)
+    code: Code | None = field(default=None, repr=False, compare=False)
+    distribution: str | None = None
 
     @property
     def source_digest(self) -> str | None:
         """Digest of the user's source text, None for installed code."""
         return None if self.source is None else digest_bytes(self.source.encode())
 
-    def identity(self) -> dict[str, Any]:
-        """The recipe's word for this code: name and version, and for a user's file the digest of its source."""
+    @property
+    def foreign(self) -> bool:
+        """Whether it is not one of ours: a job with it runs in a process of its own, and nothing of it in a plan."""
+        return self.source is not None or self.distribution is not None
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Texts by digest that a worker needs: its own, and those of the modules it imports."""
+        own = {} if self.source is None or self.source_digest is None else {self.source_digest: self.source}
+        modules = {} if self.code is None else self.code.modules
+        return own | {one.digest: one.text for one in modules.values() if one.text is not None}
+
+    def identity(self, params: Mapping[str, Any] = types.MappingProxyType({})) -> dict[str, Any]:
+        """The recipe's word for this code: name and version, and for a user's file all that it rests on.
+
+        params  they may name what the plug-in declares to read
+        """
         if self.source is None:
             plain = {"use": self.ref, "version": self.facts["version"]}
             packages = {name: installed_version(name) for name in self.facts.get("packages", ())}
-            return {**plain, "packages": packages} if packages else plain
-        return {"use": f"{self.ref.rpartition(':')[2]}", "source": self.source_digest, "version": self.facts["version"]}
+            plain |= {"packages": packages} if packages else {}
+            return {**plain, "distribution": self.distribution} if self.distribution else plain
+        own = {"use": f"{self.ref.rpartition(':')[2]}", "source": self.source_digest, "version": self.facts["version"]}
+        return {**own, **(self.code.identity(params) if self.code is not None else {})}
 
     def validate(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Typed parameters with all defaults filled in; raises pydantic.ValidationError on any that does not fit."""
@@ -222,12 +244,38 @@ def from_recipe(kind: str, identity: Mapping[str, Any], source_of: Callable[[str
     """The plug-in that `identity` (see `Plugin.identity`) names, on a worker; `source_of` reads the store."""
     if "source" not in identity:
         return read(kind, identity["use"])
-    text = source_of(identity["source"])
-    return _from_text(kind, identity["use"], identity["use"], text, f"<{identity['use']} from the store>")
+    use = identity["use"]
+    plugin = _from_text(kind, use, use, source_of(identity["source"]), f"<{use} from the store>")
+    return dataclasses.replace(plugin, loader=lambda: getattr(loading.load(identity, source_of), plugin.name))
+
+
+def _from_entry_point(kind: str, ref: str, point: EntryPoint, inner: str) -> Plugin:
+    """Ours are imported; what another distribution brings is read as a module is, unless only running it tells."""
+    if point.dist is None or point.dist.name == OWN_DISTRIBUTION:
+        return _imported(kind, ref, point, inner)
+    if not inner and (plugin := _read_point(kind, point)) is not None:
+        return plugin
+    imported = _imported(kind, ref, point, inner)
+    return dataclasses.replace(imported, distribution=f"{point.dist.name} {installed_version(point.dist.name)}")
+
+
+def _read_point(kind: str, point: EntryPoint) -> Plugin | None:
+    """Another distribution's plug-in, read from its module's text; None where the text does not tell."""
+    try:
+        plugin = _from_module(kind, point.value, point.module, point.attr)
+    except UsageError:
+        return None
+    assert plugin.source is not None and plugin.code is not None and point.dist is not None
+    named = [n for n in ast.parse(plugin.source).body if getattr(n, "name", "") == point.attr]
+    if getattr(named[0], "bases", None) or "adapter" in _literals(named[0]):
+        return None
+    packages = {**plugin.code.packages, point.dist.name: installed_version(point.dist.name)}
+    code = dataclasses.replace(plugin.code, packages=dict(sorted(packages.items())))
+    return dataclasses.replace(plugin, name=point.name, code=code)
 
 
 @cache
-def _from_entry_point(kind: str, ref: str, point: EntryPoint, inner: str) -> Plugin:
+def _imported(kind: str, ref: str, point: EntryPoint, inner: str) -> Plugin:
     try:
         target = point.load()
     except ModuleNotFoundError as error:
@@ -263,26 +311,39 @@ def _field_default(f: dataclasses.Field[Any]) -> Any:
     return REQUIRED if f.default is dataclasses.MISSING else f.default
 
 
-def _from_file(kind: str, ref: str, path: Path, attribute: str) -> Plugin:
+def _from_file(kind: str, ref: str, path: Path, attribute: str, module: str = "") -> Plugin:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{kind} {ref!r}: cannot read {path} ({error.strerror})") from None
-    return _from_text(kind, ref, attribute, text, str(path))
+    plugin = _from_text(kind, ref, attribute, text, str(path))
+    code = follow(text, path, module, attribute)
+    plugin = dataclasses.replace(plugin, code=code)
+    return dataclasses.replace(plugin, loader=lambda: getattr(_loaded(plugin), attribute))
+
+
+def _loaded(plugin: Plugin) -> types.ModuleType:
+    """The module of a plug-in that was read from this disk."""
+    assert plugin.code is not None and plugin.source_digest is not None
+    if plugin.code.module:
+        return importlib.import_module(plugin.code.module)
+    loading.places.update(plugin.code.places(plugin.source_digest))
+    modules = {key: one.digest for key, one in plugin.code.modules.items()}
+    return loading.load({"source": plugin.source_digest, "modules": modules}, plugin.sources.__getitem__)
 
 
 def _from_module(kind: str, ref: str, module: str, attribute: str) -> Plugin:
     """Find the module's file without importing any of its parents, and read it as a file."""
     root, *rest = module.split(".")
     spec = importlib.util.find_spec(root)
-    if spec is None or not spec.origin:
+    places = [] if spec is None else [*filter(None, [spec.origin]), *(spec.submodule_search_locations or ())]
+    if not places:
         raise UsageError(f"{kind} {ref!r}: no module {root!r} is installed; {nearest(ref, installed(kind))}")
-    path = Path(spec.origin)
+    path = Path(places[0]) if Path(places[0]).is_file() else Path(places[0], "__init__.py")
     for part in rest:
         below = path.parent / part
         path = below / "__init__.py" if below.is_dir() else below.with_suffix(".py")
-    plugin = _from_file(kind, ref, path, attribute)
-    return dataclasses.replace(plugin, loader=lambda: getattr(importlib.import_module(module), attribute))
+    return _from_file(kind, ref, path, attribute, module)
 
 
 def _from_text(kind: str, ref: str, attribute: str, text: str, file: str) -> Plugin:
@@ -302,35 +363,7 @@ def _from_text(kind: str, ref: str, attribute: str, text: str, file: str) -> Plu
     facts = dict(FACTS[kind]) | {k: v for k, v in _literals(node).items() if k in FACTS[kind]}
     if isinstance(node, ast.FunctionDef) and "generator" in {a.arg for a in node.args.kwonlyargs}:
         facts["batch_coupled"] = True
-    return Plugin(kind, ref, attribute, parameters, facts, text, lambda: getattr(execute(text), attribute))
-
-
-#: Modules made of users' files are called this and the digest of their text.
-_OWN: Final = "testbed_plugin_"
-
-
-def is_user_file(filename: str) -> bool:
-    """Whether a code object's file name is that of a user's file which `execute` ran.
-
-    >>> is_user_file("<testbed_plugin_abc>"), is_user_file("/usr/lib/python3/torch/nn.py")
-    (True, False)
-    """
-    return filename.startswith(f"<{_OWN}")
-
-
-def execute(text: str) -> types.ModuleType:
-    """Run a user's source as a module of its own, once a process; its name is its digest."""
-    name = f"{_OWN}{digest_bytes(text.encode())}"
-    if name not in sys.modules:
-        module = types.ModuleType(name)
-        sys.modules[name] = module  # dataclasses look their module up while it is being executed
-        linecache.cache[f"<{name}>"] = (len(text), None, text.splitlines(keepends=True), f"<{name}>")
-        try:
-            exec(compile(text, f"<{name}>", "exec"), module.__dict__)
-        except BaseException:
-            del sys.modules[name]
-            raise
-    return sys.modules[name]
+    return Plugin(kind, ref, attribute, parameters, facts, text, lambda: getattr(loading.execute(text), attribute))
 
 
 def _read_function(node: ast.FunctionDef) -> tuple[Parameter, ...]:

@@ -200,6 +200,8 @@ class Job:
     label     for people; not in the digest
     model     name of the model that it runs, "" where it runs none; not in the digest
     cost      expected number of example evaluations: {"forward": ..., "gradient": ..., "bytes": ...}
+    places    of the users' code that it executes, if any: digest -> file on the disk of whoever planned, and
+              "digest:NAME" -> file that is declared to be read; not in the digest. A job that has some runs apart
     """
 
     digest: str
@@ -211,6 +213,7 @@ class Job:
     cpus: float = 1.0
     gpus: float = 0.0
     model: str = ""
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -115,7 +115,7 @@ def _common(plugin: Plugin, params: Mapping[str, Any]) -> list[Question]:
         return []
     return [
         ("the facts that the plan reads are those of the code", lambda: _facts(plugin)),
-        ("it travels: its source alone loads in a fresh process in another folder", lambda: _travels(plugin)),
+        ("it travels: what the plan read of it loads in a fresh process in another folder", lambda: _travels(plugin)),
     ]
 
 
@@ -135,14 +135,17 @@ _TRAVEL = """
 import json, sys
 from testbed import plugins
 given = json.load(sys.stdin)
-plugin = plugins.from_recipe(given["kind"], given["identity"], lambda digest: given["source"])
+plugin = plugins.from_recipe(given["kind"], given["identity"], given["sources"].__getitem__)
 plugin.loader()
 """
 
 
 def _travels(plugin: Plugin) -> None:
-    """A worker has nothing but the plug-in's own text: helpers beside it on this disk are not there."""
-    given = json.dumps({"kind": plugin.kind, "identity": plugin.identity(), "source": plugin.source})
+    """A worker has the texts that the plan read, the plug-in's and its imports', and nothing else of this disk."""
+    identity = {"use": plugin.name, "source": plugin.source_digest, "version": plugin.facts["version"]}
+    if plugin.code is not None:
+        identity |= {"modules": {key: one.digest for key, one in plugin.code.modules.items()}}
+    given = json.dumps({"kind": plugin.kind, "identity": identity, "sources": plugin.sources})
     with tempfile.TemporaryDirectory() as elsewhere:
         done = subprocess.run(
             [sys.executable, "-c", _TRAVEL], input=given, capture_output=True, text=True, cwd=elsewhere
@@ -150,7 +153,7 @@ def _travels(plugin: Plugin) -> None:
     last = done.stderr.strip().splitlines()[-1:] or ["no message"]
     expect(
         done.returncode == 0,
-        f"a worker could not load it: {last[0]}; keep it in one file, or install its helpers as a package",
+        f"a worker could not load it: {last[0]}; import its helpers by name, or install them as a package",
     )
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -69,11 +69,29 @@ def ids_of(part: str, rows: Sequence[int] | Array, parts: Sequence[str] = ()) ->
 def fingerprint(dataset: Any) -> dict[str, Any]:
     """What decides the content of a data set beside its parameters: digests of its files, and its `identity()`.
 
-    File names do not enter, so moving the data keeps every digest.
+    File names do not enter, so moving the data keeps every digest. Which part (and which class) a file belongs to is
+    for the set's `identity()` to say, where its name or folder decides that: see `parts_of`.
     """
     files = dataset.files() if hasattr(dataset, "files") else ()
     identity = dataset.identity() if hasattr(dataset, "identity") else {}
-    return {"files": [digest_file(path) for path in files], **identity}
+    try:
+        return {"files": [digest_file(path) for path in files], **identity}
+    except OSError as error:
+        absent = [str(path) for path in files if not Path(path).is_file()]
+        raise EnvironmentProblem(
+            f"cannot read {' or '.join(absent[:1]) or 'a file of the data set'}: {error}"
+        ) from None
+
+
+def parts_of(parts: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, int]]:
+    """The part names of a set in folders, in the order of its files, and how many files each has, for `identity()`.
+
+    A set of one part "all" has no names that decide anything.
+
+    >>> parts_of({"test": ["a", "b"], "train": ["c"]}), parts_of({"all": ["a"]})
+    ({'parts': {'test': 2, 'train': 1}}, {})
+    """
+    return {} if list(parts) == ["all"] else {"parts": {part: len(files) for part, files in parts.items()}}
 
 
 def check_part(part: str, sizes: dict[str, int], name: str) -> None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from testbed.data.base import PART_START, check_part, ids_of, local_path
+from testbed.data.base import PART_START, check_part, ids_of, local_path, parts_of
 from testbed.data.tables import decode, stack
 from testbed.errors import DataError, UsageError
 from testbed.types import Array, Examples, Spec
@@ -48,9 +48,9 @@ class ImageFolder:
     def files(self) -> tuple[Path, ...]:
         return tuple(file for files in self._parts.values() for file in files)
 
-    def identity(self) -> dict[str, list[str]]:
-        """The labels: file contents alone do not say in which class folder they lie."""
-        return {"classes": [file.parent.name for file in self.files()]}
+    def identity(self) -> dict[str, Any]:
+        """Labels and parts: file contents alone do not say in which class folder of which part they lie."""
+        return {"classes": [file.parent.name for file in self.files()], **parts_of(self._parts)}
 
     def load(self, part: str) -> Examples:
         check_part(part, self.sizes(), "imagefolder")

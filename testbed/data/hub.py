@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from testbed.data import hub_cache
-from testbed.data.base import as_labels, check_part, ids_of, local_path
+from testbed.data.base import as_labels, check_part, ids_of, local_path, parts_of
 from testbed.data.tables import decode, stack
 from testbed.errors import DataError, EnvironmentProblem, MissingExtra, UsageError, nearest
 from testbed.types import Array, Examples, Spec
@@ -148,10 +148,16 @@ class Saved(HubDataset):
 
     def files(self) -> tuple[Path, ...]:
         folder = local_path(self.path, "data set 'saved'")
-        return tuple(sorted(f for f in folder.rglob("*") if f.is_file() and f.suffix == ".arrow"))
+        kept = (".arrow", ".json")  # the rows, and what says which file is of which part, in which order
+        return tuple(sorted(f for f in folder.rglob("*") if f.is_file() and f.suffix in kept))
 
     def identity(self) -> dict[str, Any]:
-        return {}
+        """The parts: which one a file is of is said by the folder that it lies in."""
+        root = local_path(self.path, "data set 'saved'")
+        folders: dict[str, list[Path]] = {}
+        for file in self.files():
+            folders.setdefault(file.parent.relative_to(root).as_posix(), []).append(file)
+        return parts_of({"all" if list(folders) == ["."] else name: files for name, files in folders.items()})
 
     def _open(self) -> Any:
         folder = local_path(self.path, "data set 'saved'")

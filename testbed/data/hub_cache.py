@@ -1,7 +1,7 @@
-"""Which commit a revision of a hub data set is, and the data of that commit in the cache of `datasets`.
+"""Which commit a revision of a hub data set or model is, and the data of a commit in the cache of `datasets`.
 
 Both caches are those of the Hugging Face libraries, in their documented layout:
-    HF_HUB_CACHE/datasets--ORG--NAME/refs/REVISION            holds the commit that a branch or tag had when last asked
+    HF_HUB_CACHE/{datasets,models}--ORG--NAME/refs/REVISION   holds the commit that a branch or tag had when last asked
     HF_DATASETS_CACHE/ORG___NAME/CONFIG/VERSION/COMMIT/       the data, as Arrow files
 So what another program has downloaded is found, and what we download is found by it.
 """
@@ -11,17 +11,17 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from testbed.errors import EnvironmentProblem, UsageError
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def commit_of(path: str, revision: str | None) -> str:
+def commit_of(path: str, revision: str | None, kind: Literal["data set", "model"] = "data set") -> str:
     """The commit of a revision (default "main"): a commit itself, else what the hub says, else what the cache notes.
 
-    Raises UsageError where the hub knows no such revision or data set, EnvironmentProblem where nobody can tell.
+    Raises UsageError where the hub knows no such revision or repository, EnvironmentProblem where nobody can tell.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
@@ -29,20 +29,21 @@ def commit_of(path: str, revision: str | None) -> str:
     revision = revision or "main"
     if _COMMIT.fullmatch(revision):
         return revision
-    note = _note(path, revision)
+    note, named = _note(path, revision, kind), f"{kind} {path!r}"
     try:
-        found = str(HfApi().dataset_info(path, revision=revision, timeout=30).sha)
+        ask = HfApi().model_info if kind == "model" else HfApi().dataset_info
+        found = str(ask(path, revision=revision, timeout=30).sha)
     except RevisionNotFoundError:
-        raise UsageError(f"data set {path!r} has no revision {revision!r} on the hub") from None
+        raise UsageError(f"{named} has no revision {revision!r} on the hub") from None
     except GatedRepoError:
-        raise EnvironmentProblem(f"data set {path!r} is gated: ask for access on the hub, then set HF_TOKEN") from None
+        raise EnvironmentProblem(f"{named} is gated: ask for access on the hub, then set HF_TOKEN") from None
     except RepositoryNotFoundError:
-        raise UsageError(f"the hub has no data set {path!r}, or it is private and HF_TOKEN gives no access") from None
+        raise UsageError(f"the hub has no {named}, or it is private and HF_TOKEN gives no access") from None
     except unreachable() as error:
         if note.is_file():
             return note.read_text().strip()
         raise EnvironmentProblem(
-            f"data set {path!r}: the hub cannot be reached ({first_line(error)}) and the cache {_hub()} "
+            f"{named}: the hub cannot be reached ({first_line(error)}) and the cache {_hub()} "
             f"does not know the revision {revision!r}; connect once, or set HF_HOME to a cache that holds it"
         ) from None
     _write(note, found)
@@ -104,8 +105,8 @@ def _hub() -> Path:
     return Path(HF_HUB_CACHE)
 
 
-def _note(path: str, revision: str) -> Path:
-    return _hub() / f"datasets--{path.replace('/', '--')}" / "refs" / revision
+def _note(path: str, revision: str, kind: str) -> Path:
+    return _hub() / f"{'models' if kind == 'model' else 'datasets'}--{path.replace('/', '--')}" / "refs" / revision
 
 
 def _write(note: Path, commit: str) -> None:

@@ -81,6 +81,11 @@ class Idx:
     def files(self) -> tuple[Path, ...]:
         return tuple(file for part in self._parts() for file in self._pair(part))
 
+    def identity(self) -> dict[str, list[str]]:
+        """The part where there is one only: it stands in the names of the files."""
+        parts = self._parts()
+        return {"parts": parts} if len(parts) < len(_PREFIX) else {}
+
     def load(self, part: str) -> Examples:
         check_part(part, dict.fromkeys(self._parts(), 0), "idx")
         return self.load_rows(part, np.arange(len(self._arrays(part)[0])))

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from testbed.data.adapt import resize, to_channels
-from testbed.data.base import as_labels, check_part, ids_of, local_path
+from testbed.data.base import as_labels, check_part, ids_of, local_path, parts_of
 from testbed.errors import DataError, UsageError, nearest
 from testbed.types import Array, Examples, Spec
 
@@ -55,6 +55,10 @@ class Parquet:
 
     def files(self) -> tuple[Path, ...]:
         return tuple(file for files in self._parts().values() for file in files)
+
+    def identity(self) -> dict[str, Any]:
+        """The parts: which one a file is of stands in its name only."""
+        return parts_of(self._parts())
 
     def load(self, part: str) -> Examples:
         check_part(part, self.sizes(), "parquet")

@@ -14,7 +14,7 @@ from testbed.digest import canonical
 from testbed.errors import TestbedError, nearest
 from testbed.grid.jobs import SetRef
 from testbed.grid.reader import Where
-from testbed.grid.resolved import CLEAN, Bound, CalibratorEntry, ConditionEntry, Resolved, Step
+from testbed.grid.resolved import CLEAN, Bound, CalibratorEntry, ConditionEntry, Resolved, Step, apart
 from testbed.plugins import read
 
 if TYPE_CHECKING:
@@ -57,11 +57,12 @@ class Across:
             kept = self.kept(self.planner.by_needs.get("groups", []), full)
             if not kept:
                 continue
-            fields = {**self.jobs.metrics(kept, self.model.seed), **self.model.calibrator_code(calibrator)}
             fitted = self.model.fitted(calibrator, outputs)
             inputs = {"outputs": [outputs], "names": target.digests, "calibrator": fitted}
-            digest = self.jobs.add("score_groups", fields, inputs, f"groups of {label} {calibrator.name}")
-            self.cells(full, kept, digest)
+            for some in apart(kept):
+                fields = {**self.jobs.metrics(some, self.model.seed), **self.model.calibrator_code(calibrator)}
+                digest = self.jobs.add("score_groups", fields, inputs, f"groups of {label} {calibrator.name}")
+                self.cells(full, some, digest)
 
     def sequence(
         self,
@@ -77,11 +78,12 @@ class Across:
             kept = self.kept(self.planner.by_needs.get("frames", []), full)
             if not kept:
                 continue
-            fields = {**self.jobs.metrics(kept, self.model.seed), **self.model.calibrator_code(calibrator)}
             inputs = {"outputs": [outputs], "calibrator": self.model.fitted(calibrator, outputs)}
-            fields |= {"noise": noisy(condition)}
-            digest = self.jobs.add("score_frames", fields, inputs, f"frames of {label} {calibrator.name}")
-            self.cells(full, kept, digest)
+            for some in apart(kept):
+                fields = {**self.jobs.metrics(some, self.model.seed), **self.model.calibrator_code(calibrator)}
+                fields |= {"noise": noisy(condition)}
+                digest = self.jobs.add("score_frames", fields, inputs, f"frames of {label} {calibrator.name}")
+                self.cells(full, some, digest)
 
     def aggregates(self) -> None:
         """The cells of the metrics over all conditions, under each calibrator."""

@@ -15,7 +15,7 @@ from testbed.digest import canonical
 from testbed.grid import network_jobs, pooled_jobs, tuning
 from testbed.grid.jobs import SetRef
 from testbed.grid.plan import Sample
-from testbed.grid.resolved import Bound, CalibratorEntry, ConditionEntry, DetectorEntry, OodEntry
+from testbed.grid.resolved import Bound, CalibratorEntry, ConditionEntry, DetectorEntry, OodEntry, apart
 
 if TYPE_CHECKING:
     from testbed.grid.planner import ModelPlan
@@ -112,16 +112,17 @@ class Detection:
             return
         outside = [self.outside_scores(detector, calibrator, entry, inside) for entry in entries]
         seed, label = self.model.seed, f"{label} {detector.name} {row['ood_set']}"
-        if scored:
-            digest = pooled_jobs.score_pooled(self.jobs, scored, inside.scores, outside, seed, label)
-            self.add(row, scored, digest)
+        for some in apart(scored):
+            digest = pooled_jobs.score_pooled(self.jobs, some, inside.scores, outside, seed, label)
+            self.add(row, some, digest)
         if failures:
             through = calibrator if calibrator.bound.plugin.name != "none" else None
             outputs = [one.outputs for one in inside.seen]
             fitted = self.model.fitted(through, outputs[0]) if through else []
             code = (self.model.calibrator_code(through) if through else {}, fitted)
             both = (inside.scores, outside)
-            self.add(row, failures, pooled_jobs.score_failures(self.jobs, failures, both, outputs, code, seed, label))
+            for some in apart(failures):
+                self.add(row, some, pooled_jobs.score_failures(self.jobs, some, both, outputs, code, seed, label))
 
     def outside_scores(
         self, detector: DetectorEntry, calibrator: CalibratorEntry, entry: OodEntry, inside: Inside

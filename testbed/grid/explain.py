@@ -49,7 +49,9 @@ def reasons(job: Job, plan: Plan, todo: Container[str], stored: Mapping[str, lis
     if not found:
         yield "its artifact is in the store, but stale, incomplete or without the blobs that are needed now"
     for path in found:
-        yield f"{path}: {nearest.get(path, 'absent')!s} -> {own.get(path, 'absent')!s}"
+        now = own.get(path, "absent")
+        file = f" ({plan.places[now]})" if isinstance(now, str) and now in plan.places else ""
+        yield f"{path}: {nearest.get(path, 'absent')!s} -> {now!s}{file}"
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -71,8 +71,11 @@ class Shard:
 class Jobs:
     """The jobs planned so far, each once."""
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid, places: Mapping[str, str]) -> None:
         self.grid = grid
+        self.places = dict(places)
+        self.users = False
+        self._noted: dict[int, Bound] = {}
         self.jobs: dict[str, Job] = {}
         self.sources: dict[str, str] = {}
         self.files: dict[str, str] = {}
@@ -94,13 +97,17 @@ class Jobs:
         if digest not in self.jobs:
             known = {name: int(value) for name, value in (cost or {}).items() if value}
             threads = self.grid.runtime.threads if "runtime" in fields else 1
-            self.jobs[digest] = Job(digest, kind, recipe, taken, label, known, float(threads), gpus, model)
+            places = places_of(recipe, self.places) if self.users else {}
+            self.jobs[digest] = Job(digest, kind, recipe, taken, label, known, float(threads), gpus, model, places)
         return digest
 
     def code(self, bound: Bound) -> dict[str, Any]:
-        """The recipe of a plug-in; a user's source is noted, so that it travels."""
-        if bound.plugin.source is not None and bound.plugin.source_digest is not None:
-            self.sources[bound.plugin.source_digest] = bound.plugin.source
+        """The recipe of a plug-in; what a user's code consists of is noted, so that it travels."""
+        if bound.plugin.foreign and id(bound) not in self._noted:
+            self.users = True
+            self._noted[id(bound)] = bound
+            self.sources |= bound.plugin.sources
+            self.places |= bound.places
         return bound.recipe()
 
     @cached_property
@@ -401,6 +408,22 @@ class Jobs:
             "detectors": [name for name, _ in detects],
         }
         return self.add("samples", fields, inputs, f"samples {label}")
+
+
+def places_of(recipe: Any, known: Mapping[str, str]) -> dict[str, str]:
+    """The places of the users' code in a recipe (see `Job.places`); none where there is no such code."""
+    if isinstance(recipe, (list, tuple)):
+        return {key: path for one in recipe for key, path in places_of(one, known).items()}
+    if not isinstance(recipe, Mapping):
+        return {}
+    found = {key: path for one in recipe.values() for key, path in places_of(one, known).items()}
+    if "use" in recipe and "source" in recipe:
+        keys = [recipe["source"], *recipe.get("modules", {}).values()]
+        keys += [f"{recipe['source']}:{name}" for name in recipe.get("reads", {})]
+        found |= {key: known[key] for key in keys if key in known}
+    elif "use" in recipe and "distribution" in recipe:
+        found[recipe["use"]] = recipe["distribution"]
+    return found
 
 
 def _attack_label(step: Step, model: ModelRef, *eps: float | None) -> str:

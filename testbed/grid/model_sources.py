@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from testbed.data.base import beside
-from testbed.errors import MissingExtra
+from testbed.digest import digest_file
+from testbed.errors import MissingExtra, TestbedError
+from testbed.grid.asking import Resolver
 from testbed.grid.model import Model
+from testbed.grid.reader import Where
 from testbed.grid.resolved import Bound
 from testbed.plugins import Plugin, installed_version
 
@@ -47,6 +52,32 @@ def weight_path(entry: Model, bound: Bound, base: Path) -> Path | None:
     built = bound.plugin.build(**bound.params)
     found: Path | None = built.weight_file() if hasattr(built, "weight_file") else None
     return found
+
+
+def settled(resolver: Resolver, where: Where, bound: Bound) -> Bound:
+    """A model of ours with what names its content, a commit or digests of local files; a problem where that fails."""
+    try:
+        bound, places = _settled(bound)
+    except (TestbedError, OSError) as error:
+        resolver.fail((*where, "use"), str(error))
+        return bound
+    resolver.places |= places
+    return bound
+
+
+def _settled(bound: Bound) -> tuple[Bound, dict[str, str]]:
+    if bound.plugin.foreign or bound.plugin.facts["adapter"]:
+        return bound, {}
+    built = bound.plugin.build(**bound.params)
+    params = built.pinned() if hasattr(built, "pinned") else {}
+    files: tuple[Path, ...] = built.files() if hasattr(built, "files") else ()
+    if not params and not files:
+        return bound, {}
+    digests = {path: digest_file(path) for path in files}
+    root = Path(os.path.commonpath([path.parent for path in files])) if files else Path()
+    content = {path.relative_to(root).as_posix(): one for path, one in digests.items()}
+    places = {one: str(path) for path, one in digests.items()}
+    return replace(bound, params={**bound.params, **params}, content=content), places
 
 
 def missing_packages(plugin: Plugin) -> MissingExtra | None:

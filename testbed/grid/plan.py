@@ -55,7 +55,10 @@ class Preview:
 
 @dataclass(frozen=True)
 class Plan:
-    """All jobs by digest in the order they were planned (inputs before those that need them), and all cells."""
+    """All jobs by digest in the order they were planned (inputs before those that need them), and all cells.
+
+    places  digest of a file that the plan was made from -> its path on this disk
+    """
 
     name: str
     grid: Mapping[str, Any]
@@ -70,6 +73,7 @@ class Plan:
     file: str = ""
     comparisons: tuple[Sample, ...] = ()
     overrides: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def wanted(self) -> tuple[str, ...]:

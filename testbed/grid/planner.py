@@ -29,6 +29,7 @@ from testbed.grid.resolved import (
     DataEntry,
     ModelEntry,
     Resolved,
+    apart,
 )
 
 
@@ -60,6 +61,7 @@ def make_plan(resolved: Resolved) -> Plan:
         grid.keep,
         resolved.file,
         tuple(planner.comparisons),
+        places=jobs.places,
     )
     return replace(planned, notes=(*planned.notes, *external_notes(resolved, planned), *protocol_notes(resolved)))
 
@@ -69,7 +71,7 @@ class Planner:
 
     def __init__(self, resolved: Resolved) -> None:
         self.resolved, self.grid = resolved, resolved.grid
-        self.jobs = Jobs(resolved.grid)
+        self.jobs = Jobs(resolved.grid, resolved.places)
         self.cells: list[Cell] = []
         self.samples: list[Sample] = []
         self.previews: list[Preview] = []
@@ -267,9 +269,10 @@ class ModelPlan:
                 continue
             code = self.calibrator_code(calibrator)
             fitted = self.fitted(calibrator, outputs)
-            digest = self.jobs.score(kept, outputs, code, fitted, self.seed, f"{label} {calibrator.name}")
-            for position, metric in enumerate(kept):
-                self.cell({**full, **metric.columns()}, digest, position)
+            for some in apart(kept):
+                digest = self.jobs.score(some, outputs, code, fitted, self.seed, f"{label} {calibrator.name}")
+                for position, metric in enumerate(some):
+                    self.cell({**full, **metric.columns()}, digest, position)
 
     def worst(self, norm: str, eps: float, found: Sequence[tuple[str, SetRef]]) -> None:
         """The per-example worst case over all attacks of one norm and radius, where there are several."""

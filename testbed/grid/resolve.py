@@ -15,10 +15,11 @@ from testbed import plugins
 from testbed.digest import canonical, digest_file
 from testbed.errors import MissingExtra, Problem, TestbedError, UsageError, nearest
 from testbed.grid import model as schema
+from testbed.grid.asking import content, known
 from testbed.grid.attack_steps import attack_steps
 from testbed.grid.checks import all_checks
 from testbed.grid.doubts import doubts
-from testbed.grid.model_sources import missing_packages, source_problems, weight_path
+from testbed.grid.model_sources import missing_packages, settled, source_problems, weight_path
 from testbed.grid.paths import beside_grid
 from testbed.grid.problems import paths, say, schema_problems, without
 from testbed.grid.reader import Document, Where, spell
@@ -82,6 +83,7 @@ class Resolver:
         self.missing = 0
         self.notes: list[str] = []
         self.kinds: set[Kind] = set()
+        self.places: dict[str, str] = {}
         self.model_names: list[str] = []
         self.detector_names: list[str] = []
 
@@ -129,6 +131,7 @@ class Resolver:
             tuple(o for _, o in outside),
             tuple(m for _, m in measures),
             notes,
+            self.places,
         )
 
     def each(self, key: str, entries: Sequence[Any], make: Callable[[Where, Any], Entry | None]) -> list[Entry]:
@@ -149,7 +152,7 @@ class Resolver:
         for key in sorted(set(params) & set(owns)):
             self.fail((*where, key), f"belongs outside of `use`, beside {kind!r}")
         try:
-            return Bound(
+            bound = Bound(
                 plugin,
                 plugin.validate(
                     {
@@ -158,6 +161,7 @@ class Resolver:
                     }
                 ),
             )
+            return bound if self.rests(where, bound) else None
         except ValidationError as error:
             for item in error.errors():
                 key = item["loc"][0] if item["loc"] else ""
@@ -174,6 +178,14 @@ class Resolver:
                         f"{kind} {name!r}: {say(item, None, where)}",
                     )
             return None
+
+    def rests(self, where: Where, bound: Bound) -> bool:
+        """Whether all is there that a plug-in says it rests on; a problem where it is not."""
+        try:
+            return bool(bound.identity)
+        except UsageError as error:
+            self.fail(where, f"{bound.plugin.kind} {bound.plugin.name!r}: {error}")
+            return False
 
     def has(self, where: Where, key: str) -> bool:
         return (*where, key) in self.document.positions
@@ -246,15 +258,13 @@ class Resolver:
         return DataEntry(name, bound, counts, entry.limit, sizes, content, spec)
 
     def ask(self, where: Where, bound: Bound) -> tuple[dict[str, int], dict[str, Any], Spec | None]:
-        """Sizes, fingerprint and spec of an installed data set; nothing of a user's file, which only a job executes."""
-        from testbed.data.base import fingerprint
-
+        """Sizes, fingerprint and spec of an installed data set; of a user's only the fingerprint."""
         if bound.plugin.source is not None:
-            return {}, {}, None
+            return {}, content(self, where, bound), None
         try:
             dataset = bound.plugin.build(**bound.params)
             sizes = dict(dataset.sizes())
-            return sizes, fingerprint(dataset), dataset.spec() if sizes else None
+            return sizes, known(self, dataset), dataset.spec() if sizes else None
         except (TestbedError, OSError) as error:
             self.fail(where, str(error))
             return {}, {}, None
@@ -271,7 +281,7 @@ class Resolver:
             train = self.recipe((*where, "train"), entry.train)
         for key, message in source_problems(entry, bound.plugin):
             self.fail((*where, key) if key else where, message)
-        self.packages(where, bound.plugin)
+        bound = settled(self, where, bound) if self.packages(where, bound.plugin) else bound
         path = digest = None
         try:
             path = weight_path(entry, bound, self.document.base)
@@ -287,11 +297,12 @@ class Resolver:
         name = entry.name or _short(entry.use)
         return ModelEntry(name, bound, train, path, digest, entry.feature_layer, variant, reading)
 
-    def packages(self, where: Where, plugin: plugins.Plugin) -> None:
-        """A problem where a package that a plug-in runs with is not installed."""
+    def packages(self, where: Where, plugin: plugins.Plugin) -> bool:
+        """Whether the packages that a plug-in runs with are installed; a problem where one is not."""
         if (error := missing_packages(plugin)) is not None:
             self.fail(where, str(error))
             self.missing += 1
+        return error is None
 
     def recipe(self, where: Where, train: schema.Train) -> Mapping[str, Any] | None:
         from testbed.models import recipes
@@ -398,16 +409,15 @@ class Resolver:
     def ask_ood(self, where: Where, bound: Bound) -> tuple[str, int | None, dict[str, Any]]:
         """What an installed OOD set is made from, its size, and its fingerprint."""
         from testbed.data import ood
-        from testbed.data.base import fingerprint
         from testbed.data.splits import whole
 
         if bound.plugin.source is not None:
-            return "own", None, {}
+            return "own", None, content(self, where, bound)
         try:
             dataset = bound.plugin.build(**bound.params)
             source = ood.source(dataset)
             sizes = dict(dataset.sizes())
-            return source, whole(sizes).count if sizes and source != "id" else None, fingerprint(dataset)
+            return source, whole(sizes).count if sizes and source != "id" else None, known(self, dataset)
         except (TestbedError, OSError) as error:
             self.fail(where, str(error))
             return "own", None, {}

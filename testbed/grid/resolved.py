@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,18 +18,42 @@ from testbed.types import Spec
 
 @dataclass(frozen=True)
 class Bound:
-    """A plug-in with all of its parameters."""
+    """A plug-in with all of its parameters.
+
+    content  name -> digest of the files that a model of ours is made of
+    """
 
     plugin: Plugin
     params: Mapping[str, Any]
+    content: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """The recipe's word for its code. Raises UsageError where a file that it declares to read is not there."""
+        return self.plugin.identity(self.params)
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Where its files are on this disk, by digest: see `Job.places`."""
+        code, own = self.plugin.code, self.plugin.source_digest
+        return {} if code is None or own is None else code.places(own, self.params)
 
     def recipe(self) -> dict[str, Any]:
         """What a digest must know of it."""
-        return {**self.plugin.identity(), "params": dict(self.params)}
+        content = {"content": dict(self.content)} if self.content else {}
+        return {**self.identity, "params": dict(self.params), **content}
 
     def columns(self) -> dict[str, Any]:
         """The columns of results.parquet that a metric decides."""
         return {"metric": self.plugin.name, "metric_params": canonical(self.params) if self.params else None}
+
+
+def apart(metrics: Sequence[Bound]) -> Iterator[list[Bound]]:
+    """Ours together, and each of a user's alone: whatever a job with a user's code does takes no other metric along."""
+    ours = [one for one in metrics if not one.plugin.foreign]
+    if ours:
+        yield ours
+    yield from ([one] for one in metrics if one.plugin.foreign)
 
 
 @dataclass(frozen=True)
@@ -217,6 +241,7 @@ class Resolved:
     ood: tuple[OodEntry, ...]
     metrics: tuple[Bound, ...]
     notes: tuple[str, ...] = field(default=())
+    places: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @cached_property
     def ood_labels(self) -> Mapping[str, str]:

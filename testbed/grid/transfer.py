@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from testbed.grid.attacked import surrogate
 from testbed.grid.jobs import ModelRef, SetRef
-from testbed.grid.resolved import Bound, CalibratorEntry
+from testbed.grid.resolved import Bound, CalibratorEntry, apart
 
 if TYPE_CHECKING:
     from testbed.grid.planner import ModelPlan
@@ -43,7 +43,7 @@ def _asked(
         planner = model.planner
         return [m for m in planner.by_needs.get(need, []) if planner.wanted({**row, "metric": m.plugin.name})]
 
-    if metrics := kept("source"):
+    for metrics in apart(kept("source")):
         yield metrics, {"source": [model.source(calibrator)]}
     for metric in kept("mate") if target is not None else []:
         assert target is not None

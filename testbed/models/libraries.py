@@ -3,8 +3,9 @@
 
 Each library is an extra and is imported when a job builds the model, never by a plan. Pretrained weights are fetched by
 the library, once, by the job that keeps them in the store; the jobs after it build the bare architecture and read the
-store, so they need no network. In the digest stand the library's version, the name and the revision; the weights' own
-hash is recorded with the artifact.
+store, so they need no network. In the digest stand the library's version and the name; of a hub model of transformers
+also the commit that its revision is when the plan is made, of a local folder or checkpoint the digests of its files.
+timm and torchvision name their weights by tags that do not move. The weights' own hash is recorded with the artifact.
 
 All of them take images in [0, 1]: normalisation with the model's own constants is the first layer.
 """
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from testbed.data.base import data_root
+from testbed.data.hub_cache import commit_of
 from testbed.errors import DataError, MissingExtra, TestbedError, UsageError, nearest
 from testbed.plugins import FACTS, Plugin, parameters
 from testbed.types import Paper, Spec
@@ -132,6 +134,19 @@ class Transformers(Library):
     version: ClassVar[int] = 1
     packages: ClassVar[tuple[str, ...]] = ("transformers",)
 
+    def pinned(self) -> dict[str, Any]:
+        """The revision as the commit that it is now; nothing of a local folder, which has `files()`."""
+        return {} if self._folder() else {"revision": commit_of(self.inner, self.revision, "model")}
+
+    def files(self) -> tuple[Path, ...]:
+        """The files of a local folder."""
+        folder = self._folder()
+        return () if folder is None else tuple(sorted(f for f in folder.rglob("*") if f.is_file()))
+
+    def _folder(self) -> Path | None:
+        folder = Path(self.inner).expanduser()
+        return folder if folder.is_dir() else None
+
     def build(self, spec: Spec) -> nn.Module:
         """The model with its weights (fetched from the hub) where `pretrained`."""
         if not self.pretrained:
@@ -184,6 +199,12 @@ class RobustBench(Library):
         "Francesco Croce, Maksym Andriushchenko, Vikash Sehwag, Edoardo Debenedetti, Nicolas Flammarion, Mung Chiang, "
         "Prateek Mittal, Matthias Hein", 2021, "NeurIPS Datasets and Benchmarks", "2010.09670",
     )  # fmt: skip
+
+    def files(self) -> tuple[Path, ...]:
+        """The checkpoint below TESTBED_DATA, where it is there; one that RobustBench downloads is named by its id."""
+        root = data_root()
+        own = None if root is None else root / "robustbench" / self.dataset / self.threat
+        return () if own is None else tuple(sorted(own.glob(f"{self.inner}.pt*")))
 
     def build(self, spec: Spec) -> nn.Module:
         """The model with its weights, as RobustBench loads them; it normalises inside."""

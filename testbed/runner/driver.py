@@ -209,7 +209,8 @@ class _Run:
     def needed(self) -> Needed:
         """What must run. Results that are there are read against their hashes; one that was damaged is made again."""
         while True:
-            need = needed(self.jobs, self.wanted, self.store, self.options.reads)
+            own = {d for d, record in self.outcome.records.items() if record.status == "done"}
+            need = needed(self.jobs, self.wanted, self.store, self.options.reads, own)
             results = {d: need.manifests[d] for d in self.wanted if d in need.cached}
             damaged = self.store.damaged(results, self.options.results)
             if not damaged:

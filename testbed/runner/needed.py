@@ -1,14 +1,15 @@
 """Which jobs must run: pulled from the wanted results backward, by what the store already holds.
 
 A job is valid if its manifest is present, what it consumed is what its inputs now hold, and those inputs are valid
-themselves or absent. A valid job serves if its blobs are there, and none was dropped that somebody must read. A job
-runs if it is wanted and does not serve, or if a job that runs reads it and it does not serve. So an input that was
-dropped, or never copied here, is not made again for the sake of a finished result.
+themselves or absent. One whose plug-in read what it had not declared is valid in the run that made it only. A valid job
+serves if its blobs are there, and none was dropped that somebody must read. A job runs if it is wanted and does not
+serve, or if a job that runs reads it and it does not serve. So an input that was dropped, or never copied here, is not
+made again for the sake of a finished result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -34,12 +35,21 @@ def everything(job: Job, name: str) -> Roles:
     return None
 
 
-def needed(jobs: Mapping[str, Job], wanted: Iterable[str], store: Store, reads: Reads = everything) -> Needed:
-    """What must run so that the wanted jobs are done. `jobs` holds inputs before the jobs that need them."""
+def needed(
+    jobs: Mapping[str, Job],
+    wanted: Iterable[str],
+    store: Store,
+    reads: Reads = everything,
+    own: Container[str] = frozenset(),
+) -> Needed:
+    """What must run so that the wanted jobs are done. `jobs` holds inputs before the jobs that need them.
+
+    own  digests of jobs that this run has made itself: they serve even where a later run may not take them
+    """
     wanted = tuple(wanted)
     members = ancestors(jobs, wanted)
     manifests = store.manifests(members)
-    valid = _valid({d: jobs[d] for d in jobs if d in members}, manifests)
+    valid = _valid({d: jobs[d] for d in jobs if d in members}, manifests, own)
     intact = store.present({d: (manifests[d], NONE) for d in valid})
     demand: dict[str, Roles] = {}
     run: set[str] = set()
@@ -73,11 +83,13 @@ def ancestors(jobs: Mapping[str, Job], wanted: Iterable[str]) -> set[str]:
     return found
 
 
-def _valid(jobs: Mapping[str, Job], manifests: Mapping[str, Manifest]) -> set[str]:
+def _valid(jobs: Mapping[str, Job], manifests: Mapping[str, Manifest], own: Container[str]) -> set[str]:
     valid: set[str] = set()
     for digest, job in jobs.items():
         inputs_hold = all(d in valid for d in job.needs if d in manifests)
-        if digest in manifests and inputs_hold and not stale(manifests[digest], manifests):
+        if digest not in manifests or not inputs_hold or stale(manifests[digest], manifests):
+            continue
+        if manifests[digest].reusable or digest in own:
             valid.add(digest)
     return valid
 

@@ -25,7 +25,8 @@ import ray
 import ray.exceptions
 
 from testbed.errors import EnvironmentProblem
-from testbed.runner.worker import Report, Setting, execute
+from testbed.runner.apart import anywhere
+from testbed.runner.worker import Report, Setting
 from testbed.store.store import Roles
 from testbed.types import Job
 
@@ -47,7 +48,7 @@ class Begun(NamedTuple):
 def work(setting: Setting, job: Job, needs: Roles) -> Iterator[Begun | Report]:
     """The task: say that the job begins, run it, say how it ended."""
     yield Begun(ray.util.get_node_ip_address(), os.getpid())
-    yield execute(setting, job, needs)
+    yield anywhere(setting, job, needs)
 
 
 @dataclass

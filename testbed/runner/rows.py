@@ -56,11 +56,17 @@ def results(plan: Plan, store: Store, absent: Mapping[str, Absent] | None = None
     columns: dict[str, list[Any]] = {name: [] for name in RESULTS}
     for cell in plan.cells:
         said = (models.get(model_key(cell.row), ""), audits.get(set_key(cell.row), ""))
-        flags = ";".join(filter(None, said))
+        flags = ";".join(filter(None, (*said, undeclared_flag(scores.manifests.get(cell.digest)))))
         for row in cell_rows(cell, tables.get(cell.digest), absent.get(cell.digest), flags):
             for name, values in columns.items():
                 values.append(row.get(name))
     return pa.table(columns, schema=with_cpu_class(arrow_schema(RESULTS, RESULTS_VERSION)))
+
+
+def undeclared_flag(manifest: Manifest | None) -> str:
+    """The flag of a number behind which a plug-in read what is not in its digest."""
+    read = () if manifest is None else manifest.meta.get("undeclared", ())
+    return f"undeclared_read({', '.join(str(one).replace(';', ',') for one in read)})" if read else ""
 
 
 def with_cpu_class(schema: Any) -> Any:

@@ -1,13 +1,13 @@
 """The serial executor: one job at a time, in the driver's process, or in a child that can be killed.
 
-Without a time limit a job runs right here. With one it runs in a persistent child process, because nothing else can
-stop a plug-in that hangs in native code; the child is killed when a job's time is up and the next job gets a new one.
+A job with a user's code runs apart (`testbed.runner.apart`). Of the others, one without a time limit runs right here.
+With one it runs in a persistent child process, because nothing else can stop what hangs in native code; the child is
+killed when a job's time is up and the next job gets a new one.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +15,8 @@ from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection, Pipe
 
-from testbed.runner.worker import Report, Setting, execute
+from testbed.runner.apart import server
+from testbed.runner.worker import Report, Setting, die_with, ended, ending, execute
 from testbed.store.store import Roles
 from testbed.types import Job
 
@@ -23,13 +24,14 @@ from testbed.types import Job
 class Serial:
     """Runs jobs one after another.
 
-    timeout  seconds a job may take; None runs jobs in this process
+    timeout  seconds a job may take; None runs jobs of ours in this process
     """
 
     def __init__(self, setting: Setting, timeout: float | None = None) -> None:
         self._setting, self._timeout = setting, timeout
         self._queue: deque[tuple[Job, Roles]] = deque()
         self._child: _Child | None = None
+        self._apart = server(setting.operation)
 
     def room(self) -> int:
         """How many more jobs it takes now: one at a time."""
@@ -42,6 +44,9 @@ class Serial:
     def wait(self, started: Callable[[str, str, int], None]) -> list[Report]:
         """Run the queued job; `started` is told its digest, host and pid first."""
         job, needs = self._queue.popleft()
+        if job.places:
+            started(job.digest, "", self._apart.pid)
+            return [self._apart.run(self._setting, job, needs, self._timeout)]
         if self._timeout is None:
             started(job.digest, "", os.getpid())
             return [execute(self._setting, job, needs)]
@@ -50,12 +55,17 @@ class Serial:
         started(job.digest, "", self._child.process.pid)
         report = self._child.run(job, needs, self._timeout)
         if report.status in ("timeout", "died"):
-            self.close()
+            self._end_child()
         return [report]
 
     def close(self) -> None:
-        """Kill the child, if there is one."""
+        """Kill the processes that jobs run in, if there are any."""
         self._queue.clear()
+        if self._apart.busy:  # interrupted: the job in hand ends
+            self._apart.close()
+        self._end_child()
+
+    def _end_child(self) -> None:
         if self._child is not None:
             self._child.close()
             self._child = None
@@ -94,10 +104,10 @@ class _Child:
                 return report
         except (EOFError, OSError):
             code = self.process.wait()
-            reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            return _ended(job, "died", "WorkerDied", f"the worker process ended ({reason})", begin, self.process.pid)
+            said = f"the worker process ended ({ending(code)})"
+            return ended(job, "died", "WorkerDied", said, begin, self.process.pid)
         message = f"took longer than the {timeout:g} s of --timeout and was killed"
-        return _ended(job, "timeout", "Timeout", message, begin, self.process.pid)
+        return ended(job, "timeout", "Timeout", message, begin, self.process.pid)
 
     def close(self) -> None:
         """Kill and reap."""
@@ -106,14 +116,9 @@ class _Child:
         self._pipe.close()
 
 
-def _ended(job: Job, status: str, error: str, message: str, begin: float, pid: int) -> Report:
-    seconds = time.time() - begin
-    return Report(job.digest, status, error, message, started=begin, seconds=seconds, pid=pid)  # type: ignore[arg-type]
-
-
 def serve(descriptor: int, driver: int) -> None:
     """The child's loop: take jobs until the driver (a process id) closes the pipe or dies."""
-    _die_with(driver)
+    die_with(driver)
     with Connection(descriptor) as pipe:
         setting = pipe.recv()
         while True:
@@ -122,13 +127,3 @@ def serve(descriptor: int, driver: int) -> None:
             except EOFError:
                 return
             pipe.send(execute(setting, job, needs))
-
-
-def _die_with(driver: int) -> None:
-    """Ask Linux to kill this process when the driver dies, so that a hanging plug-in does not outlive it."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != driver:
-        sys.exit("the driver died while its worker was starting")

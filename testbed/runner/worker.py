@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib
 import os
 import resource
+import signal
 import socket
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -69,19 +71,24 @@ class Setting:
         return Store(self.url, max_disk=self.max_disk)
 
 
-def execute(setting: Setting, job: Job, needs: Roles = frozenset()) -> Report:
-    """Run one job unless it is done meanwhile. Never raises an `Exception`; Ctrl-C passes through."""
+def execute(setting: Setting, job: Job, needs: Roles = frozenset(), *, alone: bool = False) -> Report:
+    """Run one job unless it is done meanwhile. Never raises an `Exception`; Ctrl-C passes through.
+
+    alone  in a process of its own, where a KeyboardInterrupt is the job's and nobody's else
+    """
     start = Report(job.digest, "done", started=time.time(), host=_host(), pid=os.getpid())
     try:
         store = setting.store()
-        if store.done(job, needs):
+        if store.done(job, needs) and store.require(job.digest).reusable:
             return replace(start, status="cached", content=store.require(job.digest).content)
         with _measured() as measure, limited(max(1, int(job.cpus))):
             counts = resolve(setting.operation)(job, store.pinned()) or {}
         if not store.done(job, needs):
             raise PluginViolation(f"operation {job.kind!r} returned without publishing {job.digest}")
         return replace(start, content=store.require(job.digest).content, counts=dict(counts), **measure)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not alone and not isinstance(error, (Exception, SystemExit)):
+            raise
         return _failed(start, error)
 
 
@@ -98,10 +105,34 @@ def _failed(start: Report, error: BaseException) -> Report:
         status=status,
         seconds=time.time() - start.started,
         error=type(error).__name__,
-        message=str(error),
+        message=str(error) or "(it says nothing more)",
         traceback="".join(traceback.format_exception(error)),
         corrupt=error.digest if isinstance(error, CorruptArtifact) else "",
     )
+
+
+def ended(job: Job, status: Verdict, error: str, message: str, begin: float, pid: int) -> Report:
+    """The report of a job whose process left none."""
+    return Report(job.digest, status, error, message, started=begin, seconds=time.time() - begin, pid=pid)
+
+
+def ending(code: int) -> str:
+    """How a process ended, in words.
+
+    >>> ending(-11), ending(3)
+    ('killed by SIGSEGV', 'exit code 3')
+    """
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def die_with(owner: int) -> None:
+    """Ask Linux to kill this process when its owner dies, so that a hanging plug-in does not outlive the driver."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != owner:
+        sys.exit("the driver died while its worker was starting")
 
 
 @lru_cache(maxsize=8)

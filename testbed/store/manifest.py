@@ -57,6 +57,11 @@ class Manifest:
         hashes = {name: blob.hash for name, blob in self.blobs.items()}
         object.__setattr__(self, "content", digest({"blobs": hashes, "meta": self.meta}))
 
+    @property
+    def reusable(self) -> bool:
+        """Whether a later run may take it as it is: not where a plug-in read what is not in the digest."""
+        return not self.meta.get("undeclared")
+
     def names(self, prefix: str = "") -> tuple[str, ...]:
         """Names of the blobs that start with `prefix`, sorted: the shards of one thing in order."""
         return tuple(sorted(name for name in self.blobs if name.startswith(prefix)))

@@ -239,7 +239,8 @@ class Store:
     def _publish(self, manifest: Manifest) -> None:
         """The manifest last. Where somebody else has published the same work meanwhile, theirs stays."""
         theirs = self.manifests([manifest.digest]).get(manifest.digest)
-        keep = theirs is not None and theirs.inputs == manifest.inputs and bool(self.present({"": (theirs, None)}))
+        same = theirs is not None and theirs.inputs == manifest.inputs and theirs.reusable
+        keep = theirs is not None and same and bool(self.present({"": (theirs, None)}))
         if not keep:
             self._write_manifest(manifest)
         self.clear_failure(manifest.digest)

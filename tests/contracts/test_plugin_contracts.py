@@ -165,13 +165,17 @@ def test_built_ins_hold(kind, name) -> None:
     assert [f for f in contracts.check(kind, name) if not f.holds] == []
 
 
-def test_a_helper_on_this_disk_does_not_travel(tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("travels", [True, False])
+def test_a_helper_travels_where_it_is_imported_by_name(travels, tmp_path, monkeypatch) -> None:
     (tmp_path / "helper_beside.py").write_text("AMOUNT = 0.05\n")
     monkeypatch.syspath_prepend(tmp_path)
-    source = "import helper_beside\n" + HEADS["attack"] + "return (x + helper_beside.AMOUNT).clamp(0, 1)\n"
-    found = refused("attack", source, tmp_path)
-    assert list(found) == ["it travels: its source alone loads in a fresh process in another folder"]
-    assert "helper_beside" in next(iter(found.values()))
+    named = "import helper_beside\n"
+    hidden = "import importlib\nhelper_beside = importlib.import_module('helper_' + 'beside')\n"
+    body = HEADS["attack"] + "return (x + helper_beside.AMOUNT * eps).clamp(0, 1)\n"
+    found = refused("attack", (named if travels else hidden) + body, tmp_path)
+    question = "it travels: what the plan read of it loads in a fresh process in another folder"
+    assert list(found) == ([] if travels else [question])
+    assert all("helper_beside" in reason for reason in found.values())
 
 
 def test_a_fact_that_the_plan_cannot_read_is_found(tmp_path) -> None:

@@ -230,7 +230,7 @@ def test_save_to_disk_and_load_dataset_of_a_local_folder(tmp_path):
         assert (dataset.load("test").x == X[:5]).all() and (dataset.load("train").y == Y).all()
         assert dataset.spec().classes == 4
     assert saved.spec().class_names == ("a", "b", "c", "d")
-    assert set(hub.identity()["fingerprint"]) == {"train", "test"} and len(saved.files()) == 2
+    assert set(hub.identity()["fingerprint"]) == {"train", "test"} and len(saved.files()) == 7
     assert Saved(str(tmp_path / "saved"), split="test").sizes() == {"test": 5}
     with pytest.raises(UsageError, match="has no column 'img'"):
         Saved(str(tmp_path / "saved"), image="img").spec()

@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Final, TypeAlias
 
+from testbed import watch
+from testbed.plugins import KINDS, installed
+from testbed.runner.threads import limited
 from testbed.store import Store, Writer
 from testbed.types import Job
 
@@ -38,8 +41,36 @@ def perform(job: Job, store: Store) -> dict[str, int]:
     operation: Operation = getattr(import_module(f"{__name__}.{HOME[job.kind]}"), job.kind)
     with store.writer(job) as writer:
         counts: Any = operation(job, store, writer)
+        note_undeclared(job, store, writer)
     return dict(counts or {})
 
+
+def note_undeclared(job: Job, store: Store, writer: Writer) -> None:
+    """Note in an artifact what plug-ins read without declaring it, in this job and in those it rests on."""
+    found = {one for digest in job.needs for one in store.require(digest).meta.get("undeclared", ())}
+    if (watched := watch.current()) is not None:
+        found |= set(watched.undeclared())
+    if found:
+        writer.meta["undeclared"] = sorted(found)
+
+
+def preload() -> None:
+    """What most jobs import and look up first, for the process that users' jobs are forked from. Starts no thread."""
+    for name in PRELOAD:
+        import_module(name)
+    for kind in KINDS:
+        installed(kind)
+    watch.left_out()
+    with limited(1):
+        pass
+
+
+PRELOAD: Final = (
+    "torch", "numpy.random", "pyarrow.parquet", "safetensors.numpy", "scipy.optimize", "scipy.special", "scipy.stats",
+    "testbed.models.zoo", "testbed.models.nets.small_cnn", "testbed.perturb.execution", "testbed.perturb.shift",
+    "testbed.perturb.only", "testbed.perturb.pushed", "testbed.perturb.targets", "testbed.perturb.unit",
+    *(f"{__name__}.{module}" for module in sorted({*HOME.values()})),
+)  # fmt: skip
 
 #: Input role -> roles of the blobs that are read of it. A set is read for its examples, all else for its results.
 READS: Final[Mapping[str, frozenset[str]]] = {

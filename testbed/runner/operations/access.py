@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from testbed.errors import DataError
+from testbed import loading
+from testbed.errors import DataError, UsageError
+from testbed.imports import digest_of
 from testbed.plugins import Plugin, from_recipe
 from testbed.store import Store, Writer
 from testbed.types import Array, Examples, Job, Outputs, Spec
@@ -24,8 +27,22 @@ PREVIEW = 64
 
 
 def code(kind: str, recipe: Mapping[str, Any], store: Store) -> Plugin:
-    """The plug-in a recipe names, from the store where it is a user's."""
+    """The plug-in a recipe names, from the store where it is a user's. Raises DataError where what it reads changed."""
+    unchanged(recipe)
     return from_recipe(kind, recipe, store.source)
+
+
+def unchanged(recipe: Mapping[str, Any]) -> None:
+    """Refuse to run a plug-in where what it declares to read is not what the plan saw."""
+    for spelled, planned in recipe.get("reads", {}).items():
+        key = f"{recipe['source']}:{spelled}"
+        try:
+            found = digest_of(spelled, Path(loading.places.get(key, spelled)))
+        except UsageError as error:
+            raise DataError(f"the plug-in {recipe['use']!r}: {error}; it must be there on every node") from None
+        if found != planned:
+            what = "the environment variable" if spelled.startswith("$") else "the file"
+            raise DataError(f"{what} {spelled} that {recipe['use']!r} reads is not what the plan saw; plan again")
 
 
 def spec_of(meta: Mapping[str, Any]) -> Spec:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from testbed import watch
 from testbed.data import ood as made
 from testbed.data import splits
 from testbed.data.base import fingerprint
@@ -22,6 +23,8 @@ from testbed.types import Array, Examples, Job, Spec
 def opened(job: Job, store: Store) -> Any:
     """The job's data set. Raises DataError where its content is not what the plan saw; of a user's file it saw none."""
     dataset = access.code("dataset", job.recipe["dataset"], store).build(**job.recipe["dataset"]["params"])
+    if (watched := watch.current()) is not None and hasattr(dataset, "files"):
+        watched.allow(dataset.files())
     planned = job.recipe["fingerprint"]
     if planned and (found := fingerprint(dataset)) != planned:
         raise DataError(
