@@ -11,6 +11,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -21,14 +22,22 @@ from testbed.errors import EnvironmentProblem
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 TEMPORARY = "tmp"
+#: Folders of an object store that are listed one by one, and listings under way at a time.
+_MOST_FOLDERS, _SIDE_BY_SIDE = 128, 16
 
 
 class Entry(NamedTuple):
-    """One listed file: name, size in bytes, time of last change (seconds since the epoch)."""
+    """One listed file: name, size in bytes, time of last change (seconds since the epoch), names that it has."""
 
     name: str
     size: int
     modified: float
+    links: int = 1
+
+    @property
+    def held(self) -> int:
+        """Its part of the bytes: a blob of several owners has a name for each, and one more (see `space`)."""
+        return self.size // max(1, self.links - 1)
 
 
 class Files(Protocol):
@@ -56,6 +65,12 @@ class Files(Protocol):
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove files; those already gone are no error."""
+
+    def link(self, name: str, other: str) -> bool:
+        """Give a file another name, in place of what has it; False where that cannot be: the bytes are then copied."""
+
+    def links(self, name: str) -> int:
+        """How many names a file has, 0 where there is none."""
 
     def local(self, name: str) -> Path | None:
         """The path of a file where it can be memory mapped, else None."""
@@ -116,7 +131,7 @@ class LocalFiles:
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Temporary name, fsync, rename, fsync of the folder."""
         target = self.root / name
-        temporary = self.root / TEMPORARY / f"{os.getpid()}-{secrets.token_hex(6)}"
+        temporary = self._temporary()
         with usable(self.url):
             self._folder(temporary.parent)
             self._folder(target.parent)
@@ -153,13 +168,39 @@ class LocalFiles:
                     continue
                 with suppress(FileNotFoundError):  # another process may have removed it since
                     stat = entry.stat()
-                    yield Entry(name, stat.st_size, stat.st_mtime)
+                    yield Entry(name, stat.st_size, stat.st_mtime, stat.st_nlink)
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove files; those already gone are no error."""
         with usable(self.url):
             for name in names:
                 (self.root / name).unlink(missing_ok=True)
+
+    def link(self, name: str, other: str) -> bool:
+        """A hard link, moved into its place; False where there is no such file, or no links on this file system."""
+        target, temporary = self.root / other, self._temporary()
+        with usable(self.url):
+            self._folder(temporary.parent)
+            self._folder(target.parent)
+            try:
+                temporary.hardlink_to(self.root / name)
+                temporary.replace(target)
+                temporary.unlink(missing_ok=True)  # moving one name of a file over another of its names does nothing
+            except OSError as error:
+                if error.errno in _FULL:
+                    raise
+                return False
+            _sync_folder(target.parent)
+        return True
+
+    def links(self, name: str) -> int:
+        """How many names a file has, 0 where there is none."""
+        with suppress(FileNotFoundError):
+            return (self.root / name).stat().st_nlink
+        return 0
+
+    def _temporary(self) -> Path:
+        return self.root / TEMPORARY / f"{os.getpid()}-{secrets.token_hex(6)}"
 
     def local(self, name: str) -> Path | None:
         """The path of a file."""
@@ -232,11 +273,18 @@ class RemoteFiles:
         """Nothing: an object store has no folders."""
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
-        """Sizes in bytes of those of the files that exist: asked one by one if few, else from one listing."""
+        """Sizes in bytes of those of the files that exist: asked one by one if few, else from listings.
+
+        A listing is of one folder of two letters, a thousandth of the store; of all where most of them are asked for.
+        """
         wanted = set(names)
         if len(wanted) > 8:
-            folders = {name.split("/", 1)[0] for name in wanted}
-            return {e.name: e.size for folder in folders for e in self.list(folder) if e.name in wanted}
+            folders = {name.rpartition("/")[0] for name in wanted}
+            if len(folders) > _MOST_FOLDERS:
+                folders = {name.split("/", 1)[0] for name in wanted}
+            with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+                listed = pool.map(lambda folder: list(self.list(folder)), sorted(folders))
+            return {e.name: e.size for entries in listed for e in entries if e.name in wanted}
         found = {}
         for name in wanted:
             with suppress(FileNotFoundError):
@@ -255,6 +303,14 @@ class RemoteFiles:
             for name in names:
                 with suppress(FileNotFoundError):
                     self._fs.rm_file(f"{self._root}/{name}")
+
+    def link(self, name: str, other: str) -> bool:
+        """False: an object has one name."""
+        return False
+
+    def links(self, name: str) -> int:
+        """One where the object is there: it has no other name."""
+        return len(self.sizes([name]))
 
     def local(self, name: str) -> Path | None:
         """None: a remote file cannot be mapped."""
