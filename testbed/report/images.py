@@ -46,7 +46,9 @@ def write_strip(folder: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
         files = {key: _save(folder, png(row[key])) for key in ("clean", "perturbed")}
         index.append({**row, **files, "id": int(row["id"]), "confidence": round(float(row["confidence"]), 6)})
     path = folder / INDEX
-    path.write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
+    text = json.dumps(index, ensure_ascii=False).encode()
+    if not path.is_file() or path.read_bytes() != text:
+        path.write_bytes(text)
     return path
 
 

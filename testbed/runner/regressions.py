@@ -19,7 +19,7 @@ from testbed.grid.plan import Plan
 from testbed.metrics.bootstrap import LEVEL
 from testbed.metrics.comparison import holm
 from testbed.metrics.recalibration import LARGER_IS_BETTER
-from testbed.runner.rows import replace
+from testbed.runner.files import replace
 from testbed.store import Store
 from testbed.types import REGRESSIONS, REGRESSIONS_VERSION, arrow_schema
 
@@ -28,11 +28,12 @@ OWNER = ("dataset", "model", "variant", "train_seed", "seed", "calibrator", "fit
 
 
 def write_regressions(plan: Plan, store: Store, folder: Path) -> None:
-    """Write regressions.parquet; a grid without `compare` has none."""
+    """Write regressions.parquet; a grid without `compare` has none, nor one that an earlier grid left."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not plan.comparisons:
+        (folder / "regressions.parquet").unlink(missing_ok=True)
         return
     there = store.manifests(one.digest for one in plan.comparisons)
     rows: list[dict[str, Any]] = []
@@ -59,9 +60,10 @@ def judged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for row in (row for row in out if row["part"] == "all"):
         sets[row["digest"], row["metric"]] = row["verdict"]
         gains.setdefault(_owner(row), []).append(gain(row))
+    mean = {owner: float(np.mean(found)) for owner, found in gains.items()}
     for row in out:
         seen_worse = sets[row["digest"], row["metric"]] == "worse" if row["part"] != "all" else (
-            float(np.mean(gains[_owner(row)])) < 0
+            mean[_owner(row)] < 0
         )  # fmt: skip
         row["silent"] = row["verdict"] == "worse" and not seen_worse
     return out

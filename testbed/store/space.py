@@ -56,7 +56,7 @@ _used: dict[str, _Used] = {}
 
 
 def spend(files: Files, more: int, limit: int) -> None:
-    """Count bytes that are about to be written; StoreFull where they would pass `limit`. `written` says when they are."""
+    """Count bytes that will be written (`written` says when they are); StoreFull where they would pass `limit`."""
     used = _used.setdefault(files.url, _Used())
     if time.monotonic() >= used.due or used.bytes + more > limit:  # another process may have dropped something
         _look(files, used)

@@ -66,6 +66,8 @@ class Store:
 
     url       a folder or any fsspec URL
     max_disk  budget in bytes for blobs, None for no limit
+
+    `published` holds the digests of what was published through this object.
     """
 
     def __init__(self, url: str | os.PathLike[str], *, max_disk: int | None = None) -> None:
@@ -73,6 +75,7 @@ class Store:
         self.url = self.files.url
         self.max_disk = max_disk
         self._pins: dict[str, Manifest] | None = None
+        self.published: set[str] = set()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.url, self.max_disk)
@@ -255,12 +258,15 @@ class Store:
         """
         if self._sound(blob_name(blob), blob):
             return False
-        if owned(blob) and self.files.local("") is not None and self._sound(shared_name(blob), blob):
-            if self.files.link(shared_name(blob), blob_name(blob)):
-                return False
+        if owned(blob) and self._shared(blob):
+            return False
         if self.max_disk is not None:
             space.spend(self.files, blob.bytes, self.max_disk)
         return True
+
+    def _shared(self, blob: Blob) -> bool:
+        name = shared_name(blob)
+        return self.files.local(name) is not None and self._sound(name, blob) and self.files.link(name, blob_name(blob))
 
     def _sound(self, name: str, blob: Blob) -> bool:
         try:

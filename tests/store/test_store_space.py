@@ -1,4 +1,4 @@
-"""What dropping and the disk budget cost and leave: as much in a big store as in a small one, and nobody's file gone."""
+"""What dropping and the disk budget cost and leave: no more in a big store, and nobody's file is gone."""
 
 from __future__ import annotations
 
