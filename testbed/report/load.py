@@ -107,6 +107,12 @@ class Run:
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
+    def own_jobs(self) -> list[dict[str, Any]]:
+        """What the jobs of this run's plan took; jobs.parquet may hold others that ran into this folder."""
+        own = {job["digest"] for job in self.plan.get("jobs") or ()}
+        rows = self.select("SELECT digest, kind, label, status, seconds, forwards FROM jobs")
+        return [row for row in rows if not own or row["digest"] in own]
+
     @property
     def name(self) -> str:
         """The grid's name, or the folder's where the plan says none."""

@@ -44,7 +44,7 @@ def payload(run: Run, live: bool = False) -> dict[str, Any]:
         "regressions": regressions(run),
         "fooled": what_fooled(run),
         "images": images(run.folder / "images"),
-        "jobs": dict(Counter(row["status"] for row in run.select("SELECT status FROM jobs"))),
+        "jobs": dict(Counter(row["status"] for row in run.own_jobs())),
         "progress": progress(run.folder / "events.jsonl"),
         "commands": commands(run.plan),
         "notes": list(run.plan.get("notes") or ()),

@@ -1,7 +1,5 @@
 """jobs.parquet gathers what the jobs of a run folder took; a rerun that finds nothing new writes nothing."""
 
-import sys
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 
