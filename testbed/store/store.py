@@ -242,6 +242,7 @@ class Store:
         keep = theirs is not None and theirs.inputs == manifest.inputs and bool(self.present({"": (theirs, None)}))
         if not keep:
             self.write_manifest(manifest)
+        self.published.add(manifest.digest)
         self.clear_failure(manifest.digest)
 
     def write_blob(self, data: bytes | memoryview, form: Format, role: str, owner: str = "") -> Blob:
