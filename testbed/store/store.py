@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from testbed.digest import digest_bytes, digest_file
+from testbed.digest import digest_bytes
 from testbed.errors import CorruptArtifact
 from testbed.store import codec, space
 from testbed.store.files import open_files
@@ -24,12 +23,6 @@ from testbed.types import Array, Job
 Roles: TypeAlias = frozenset[str] | None
 
 NONE: Final[frozenset[str]] = frozenset()
-
-#: A file changed twice within a tick of the file system's clock looks as if it was changed once.
-_CLOCK_TICK_SECONDS: Final = 1.0
-
-#: What was hashed in this process: path -> ((inode, size, mtime in ns), hash).
-_checked: dict[Path, tuple[tuple[int, int, int], str]] = {}
 
 
 @dataclass(frozen=True)
@@ -100,7 +93,7 @@ class Store:
         """The manifests of those jobs that are finished, read together."""
         names = {manifest_name(d): d for d in digests}
         found = {names[name]: parse(data) for name, data in self.files.read_many(names).items()}
-        return {digest: manifest for digest, manifest in found.items() if manifest is not None}
+        return {digest: one for digest, one in found.items() if one is not None and one.digest == digest}
 
     def all_manifests(self) -> dict[str, Manifest]:
         """Every manifest in the store."""
@@ -133,23 +126,17 @@ class Store:
     # --- reading --------------------------------------------------------------------------------------------------
 
     def tensors(self, digest: str, name: str) -> dict[str, Array]:
-        """The arrays of a blob, hash checked; mapped into memory on a local store. Writing to them changes no file."""
-        blob = self._blob(digest, name, "safetensors")
-        source = self.verify_blob(digest, blob)
-        return (
-            codec.tensors_from_file(source)
-            if isinstance(source, Path)
-            else codec.tensors_from_buffer(bytearray(source))
-        )
+        """The arrays of a blob, over the bytes that were hashed. Writing to them changes no file."""
+        data = self.read_blob(digest, self._blob(digest, name, "safetensors"))
+        return codec.tensors_from_buffer(data if isinstance(data, bytearray) else bytearray(data))
 
     def table(self, digest: str, name: str) -> Any:
         """The pyarrow table of a blob, hash checked."""
-        return codec.table_from(self.verify_blob(digest, self._blob(digest, name, "parquet")))
+        return codec.table_from(self.read_blob(digest, self._blob(digest, name, "parquet")))
 
     def json(self, digest: str, name: str) -> Any:
         """The plain value of a blob, hash checked."""
-        source = self.verify_blob(digest, self._blob(digest, name, "json"))
-        return codec.json_from_bytes(source.read_bytes() if isinstance(source, Path) else source)
+        return codec.json_from_bytes(self.read_blob(digest, self._blob(digest, name, "json")))
 
     def check(self, digest: str, roles: Roles = None) -> None:
         """Read the blobs of these roles against their hashes; CorruptArtifact names the first that differs."""
@@ -195,23 +182,23 @@ class Store:
             raise CorruptArtifact(digest, f"blob {name!r} was dropped to save space")
         return manifest.blobs[name]
 
-    def verify_blob(self, digest: str, blob: Blob) -> Path | bytes:
-        """The path (local) or bytes (remote) of a blob that has its hash; else CorruptArtifact(digest)."""
+    def read_blob(self, digest: str, blob: Blob) -> bytes | bytearray:
+        """The bytes of a blob that have its hash; else CorruptArtifact(digest). What was hashed is what is returned."""
         return self._verified(digest, blob_name(blob), blob)
 
-    def _verified(self, digest: str, name: str, blob: Blob) -> Path | bytes:
-        path = self.files.local(name)
+    def verify_blob(self, digest: str, blob: Blob) -> None:
+        """CorruptArtifact(digest) unless the file of a blob has its hash."""
+        self._verified(digest, blob_name(blob), blob)
+
+    def _verified(self, digest: str, name: str, blob: Blob) -> bytes | bytearray:
         try:
-            if path is None:
-                data = self.files.read(name)
-                found = digest_bytes(data)
-            else:
-                found = _hash_of(path)
+            data = self.files.read(name)
         except FileNotFoundError:
             raise CorruptArtifact(digest, f"blob {blob.file} is absent") from None
+        found = digest_bytes(data)
         if found != blob.hash:
             raise CorruptArtifact(digest, f"blob {blob.file} has hash {found}: it was truncated or altered")
-        return data if path is None else path
+        return data
 
     # --- writing --------------------------------------------------------------------------------------------------
 
@@ -245,7 +232,7 @@ class Store:
         self.published.add(manifest.digest)
         self.clear_failure(manifest.digest)
 
-    def write_blob(self, data: bytes | memoryview, form: Format, role: str, owner: str = "") -> Blob:
+    def write_blob(self, data: bytes | bytearray | memoryview, form: Format, role: str, owner: str = "") -> Blob:
         """Write bytes under their hash as a blob of the artifact `owner`, unless they are there."""
         blob = blob_of(data, form, role, owner)
         if self.lacks(blob):
@@ -276,7 +263,7 @@ class Store:
             return False
         return True
 
-    def put(self, blob: Blob, data: bytes | memoryview) -> None:
+    def put(self, blob: Blob, data: bytes | bytearray | memoryview) -> None:
         """Write the file of a blob that is lacking."""
         try:
             self.files.write(blob_name(blob), data)
@@ -362,17 +349,6 @@ class Store:
 def stale(manifest: Manifest, known: Mapping[str, Manifest]) -> bool:
     """Whether an input's manifest is known with another content than the one consumed."""
     return any(d in known and known[d].content != content for d, content in manifest.inputs.items())
-
-
-def _hash_of(path: Path) -> str:
-    stat = path.stat()
-    state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-    if path in _checked and _checked[path][0] == state:
-        return _checked[path][1]
-    found = digest_file(path)
-    if time.time() - stat.st_mtime > _CLOCK_TICK_SECONDS:
-        _checked[path] = state, found
-    return found
 
 
 def _reopen(url: str, max_disk: int | None) -> Store:

@@ -144,8 +144,6 @@ def merge(store: Store, other: Store) -> Merged:
 def _copy(store: Store, other: Store, manifest: Manifest) -> int:
     blobs = dict(manifest.blobs)
     for name, blob in manifest.kept().items():
-        source = other.verify_blob(manifest.digest, blob)
-        data = source.read_bytes() if isinstance(source, Path) else source
-        blobs[name] = store.write_blob(data, blob.format, blob.role, manifest.digest)
+        blobs[name] = store.write_blob(other.read_blob(manifest.digest, blob), blob.format, blob.role, manifest.digest)
     store.write_manifest(replace(manifest, blobs=blobs))
     return sum(blob.bytes for blob in manifest.kept().values())

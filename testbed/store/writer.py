@@ -58,7 +58,7 @@ class Writer:
             future.result()
         self._pending.clear()
 
-    def _add(self, name: str, data: bytes | memoryview, form: Format, role: str) -> None:
+    def _add(self, name: str, data: bytes | bytearray | memoryview, form: Format, role: str) -> None:
         if name in self.blobs:
             raise ValueError(f"blob {name!r} was already written in this artifact; each name is written once")
         blob = self.blobs[name] = blob_of(data, form, role, self._owner)
@@ -78,7 +78,7 @@ def owned(blob: Blob) -> bool:
     return blob.file.count(".") == 2
 
 
-def blob_of(data: bytes | memoryview, form: Format, role: str, owner: str) -> Blob:
+def blob_of(data: bytes | bytearray | memoryview, form: Format, role: str, owner: str) -> Blob:
     """What the manifest of `owner` says of these bytes."""
     name = digest_bytes(data)
     whose = f".{owner}" if role in DROPPABLE else ""
