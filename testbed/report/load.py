@@ -25,6 +25,15 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "stream": STREAM,
 }
 
+#: Columns without which a table is not one of a run, of whatever version.
+_CORE: Mapping[str, tuple[str, ...]] = {
+    "results": ("dataset", "model", "condition", "metric", "value", "status"),
+    "samples": ("dataset", "model", "condition", "id"),
+    "jobs": ("digest", "kind", "status"),
+    "regressions": ("dataset", "metric", "verdict"),
+    "stream": ("step", "metric", "value"),
+}
+
 #: Where `testbed run` puts runs, and where a name without a path is looked up.
 RUNS = Path("runs")
 
@@ -63,9 +72,15 @@ def connect(folder: Path) -> Any:
         file = folder / f"{name}.parquet"
         try:
             connection.execute(f"CREATE VIEW {name} AS {_select(file, columns)}")
+            have = {row[0] for row in connection.execute(f"DESCRIBE {name}").fetchall()}
         except duckdb.Error as error:
             reason = str(error).splitlines()[0]
             raise DataError(f"{file}: cannot be read ({reason}); run the grid again to rewrite it") from None
+        if lacking := [column for column in _CORE[name] if column not in have]:
+            raise DataError(
+                f"{file}: expected a table that a run wrote, got one without the columns {', '.join(lacking)}; "
+                "run the grid again to rewrite it"
+            )
     return connection
 
 
@@ -77,11 +92,21 @@ def _select(path: Path, columns: Mapping[str, str]) -> str:
     if source is None:
         empty = ", ".join(f'NULL::{_SQL_TYPES[kind]} AS "{name}"' for name, kind in columns.items())
         return f"SELECT {empty} WHERE false"
-    quoted = str(source).replace("'", "''")
+    quoted = _literally(path, source).replace("'", "''")
     # A time with a zone needs a time-zone library in Python; every time here is UTC, so the zone can go.
     zoned = [f"make_timestamp(epoch_us({name})) AS {name}" for name, kind in columns.items() if "UTC" in kind]
     replace = f" REPLACE ({', '.join(zoned)})" if zoned else ""
     return f"SELECT *{replace} FROM read_parquet('{quoted}', union_by_name = true, hive_partitioning = false)"
+
+
+def _literally(path: Path, source: Path) -> str:
+    """The path to read, so that a `[`, `*` or `?` in the name of a folder stands for itself.
+
+    >>> _literally(Path("runs/a [1]*"), Path("runs/a [1]*/**/*.parquet"))
+    'runs/a [[]1][*]/**/*.parquet'
+    """
+    escaped = "".join(f"[{c}]" if c in "[*?" else c for c in str(path))
+    return escaped + str(source)[len(str(path)) :]
 
 
 @dataclass(frozen=True)
@@ -109,7 +134,7 @@ class Run:
 
     def own_jobs(self) -> list[dict[str, Any]]:
         """What the jobs of this run's plan took; jobs.parquet may hold others that ran into this folder."""
-        own = {job["digest"] for job in self.plan.get("jobs") or ()}
+        own = {job.get("digest") for job in self.plan.get("jobs") or () if isinstance(job, dict)}
         rows = self.select("SELECT digest, kind, label, status, seconds, forwards FROM jobs")
         return [row for row in rows if not own or row["digest"] in own]
 
@@ -125,8 +150,12 @@ def read_run(ref: str | Path | None = None) -> Run:
     file = folder / "plan.json"
     try:
         plan = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: not JSON ({error}); run the grid again to rewrite it") from None
+    if not isinstance(plan, dict):
+        raise DataError(
+            f"{file}: expected a JSON object, got a {type(plan).__name__}; run the grid again to rewrite it"
+        )
     return Run(folder, plan)
 
 

@@ -89,13 +89,20 @@ def states(folder: Path, names: Iterable[str]) -> dict[str, list[int]]:
     """Size and time of change (ns) of these files, and of all in these folders; those that are absent are left out."""
     found = {}
     for name in names:
-        path = folder / name
-        for one in (path, *sorted(path.iterdir())) if path.is_dir() else (path,):
+        for path in _inside(folder / name):
             with suppress(FileNotFoundError):
-                stat = one.stat()
-                if not one.is_dir():
-                    found[str(one.relative_to(folder))] = [stat.st_size, stat.st_mtime_ns]
+                stat = path.stat()
+                found[str(path.relative_to(folder))] = [stat.st_size, stat.st_mtime_ns]
     return found
+
+
+def _inside(path: Path) -> list[Path]:
+    try:
+        return sorted(path.iterdir())
+    except FileNotFoundError:  # another run may be replacing it
+        return []
+    except NotADirectoryError:
+        return [path]
 
 
 @dataclass(frozen=True)
@@ -117,9 +124,11 @@ class Made:
         """Put the file that holds the same into a fresh folder under this name; False where there is none."""
         for was in (n for n, made in self.parts.items() if made == of):
             path = folder / was
-            if states(folder.parent, [f"{folder.name}/{was}"]).items() <= self.files.items() and path.exists():
-                shutil.copy2(path, fresh / name)
-                return True
+            found = states(folder.parent, [f"{folder.name}/{was}"])
+            with suppress(FileNotFoundError):  # another run may have replaced the folder
+                if found and found.items() <= self.files.items():
+                    shutil.copy2(path, fresh / name)
+                    return True
         return False
 
 

@@ -1,9 +1,16 @@
 """jobs.parquet gathers what the jobs of a run folder took; a rerun that finds nothing new writes nothing."""
 
+import errno
+from concurrent.futures import ThreadPoolExecutor
+
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from testbed.errors import EnvironmentProblem
+from testbed.grid.planner import plan
 from testbed.runner.costs import merged
+from testbed.runner.run import Settings, run_plan
 from testbed.types import JOBS, JOBS_VERSION, arrow_schema
 
 
@@ -121,3 +128,33 @@ print("imported:", sorted({{"torch", "ray", "pyarrow", "jinja2"}} & set(sys.modu
 """
     ended = run_python(code)
     assert ended.returncode == 0 and "imported: []" in ended.stdout, ended.stdout + ended.stderr
+
+
+def test_runs_that_write_one_folder_at_a_time_leave_whole_tables(tiny, runs):
+    """Each writes under names of its own and moves; the last one's stay, and none falls over another's."""
+    first = runs(tiny)
+    planned = plan(runs.write(tiny))
+
+    def again(number):
+        (first.folder / "results.parquet").unlink(missing_ok=True)  # so that each has something to write
+        return run_plan(planned, Settings(out=first.folder, store=str(runs.store), executor="serial", page=False))
+
+    with ThreadPoolExecutor(4) as pool:
+        ended = list(pool.map(again, range(8)))
+
+    assert all(one.outcome.ok and one.cause is None for one in ended)
+    assert pq.read_table(first.folder / "results.parquet") == first.table
+    assert [p.name for p in sorted(first.folder.glob(".*"))] == [".made.json"]
+    assert len(list((first.folder / "samples.parquet").iterdir())) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_a_clear_error(tiny, runs, monkeypatch):
+    first = runs(tiny)
+    (first.folder / "results.parquet").unlink()
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", full)
+    with pytest.raises(EnvironmentProblem, match=r"cannot write the run folder .*No space left.*--out"):
+        runs(tiny, out=first.folder)
