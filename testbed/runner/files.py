@@ -37,8 +37,8 @@ def writable(folder: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise EnvironmentProblem(
-            f"cannot write the run folder {str(folder)!r}: {reason}; what was finished is in the store. "
-            "Choose another with --out"
+            f"cannot write the run folder {str(folder)!r}: {reason}; choose another with --out "
+            "(what was finished is in the store)"
         ) from error
 
 
