@@ -41,7 +41,7 @@ def digest(value: Any) -> str:
     return digest_bytes(canonical(value).encode())
 
 
-def digest_bytes(*pieces: bytes | memoryview) -> str:
+def digest_bytes(*pieces: bytes | bytearray | memoryview) -> str:
     """The digest of raw bytes, in one piece or in several one behind the other."""
     hasher = blake3()
     for piece in pieces:

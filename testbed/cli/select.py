@@ -13,14 +13,16 @@ if TYPE_CHECKING:
 
 def choose(run: Run, text: str, form: str) -> None:
     """Print the selection table of each data set under these weights; `form` is terminal or markdown."""
-    from testbed.report.selection import notes, parse_weights, selections, table_rows
+    from testbed.report.candidates import every_pool
+    from testbed.report.selection import notes, nothing_to_choose, parse_weights, selection, table_rows
 
     if form not in ("terminal", "markdown"):
         raise UsageError("--weights prints to the terminal or as --table markdown")
     weights = parse_weights(text)
-    tables = selections(run)
+    found = every_pool(run)
+    tables = [table for pool in found if (table := selection(pool)) is not None]
     if not tables:
-        raise UsageError(f"{run.folder}: no combination has samples of clean data to choose by")
+        raise UsageError(nothing_to_choose(run, found))
     for table in tables:
         head, rows = table_rows(table, weights)
         title = f"{table.pool.dataset}, seed {table.pool.seed}: which combination"

@@ -30,7 +30,8 @@ from testbed.metrics.ood import AUROC
 from testbed.metrics.scores import Accuracy
 from testbed.report.doubt import doubted
 from testbed.report.load import Run
-from testbed.report.table import OVER_SEEDS
+from testbed.report.samples import Key, SampleSet, sample_sets
+from testbed.report.table import has_samples
 from testbed.types import Array, Float64, Ints
 
 BINS = 15
@@ -82,42 +83,41 @@ class Pool:
 
 
 def pools(run: Run, replicates: int = 1000) -> list[Pool]:
-    """The combinations of each data set and seed of a run."""
-    rows = [r for r in run.rows if r["metric"] != "audit" and not r["metric"].endswith(OVER_SEEDS)]
-    keys = dict.fromkeys((r["dataset"], r["seed"]) for r in rows)
-    found = [_Pooling(run, [r for r in rows if (r["dataset"], r["seed"]) == key], replicates).pool() for key in keys]
-    return [pool for pool in found if pool.candidates]
+    """The combinations of each data set and seed of a run that has any."""
+    return [pool for pool in every_pool(run, replicates) if pool.candidates]
 
 
-@dataclass(frozen=True)
-class _Set:
-    """Samples of one (data set, model, condition), by column."""
+def every_pool(run: Run, replicates: int = 1000) -> list[Pool]:
+    """The same of every data set and seed: a pool without combinations says why it has none."""
+    by_set: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in run.rows:
+        if row["metric"] != "audit" and has_samples(row):
+            by_set.setdefault((row["dataset"], row["seed"]), []).append(row)
+    found = [_Pooling(run, rows, replicates) for rows in by_set.values()]
+    wanted = {key: columns for one in found for key, columns in one.wanted().items()}
+    sets = sample_sets(run.folder, wanted, run.of_condition)
+    return [one.pool(sets) for one in found]
 
-    ids: Ints
-    labels: Ints
-    decision: Mapping[str, Array]
-    confidence: Mapping[str, Array]
-    score: Mapping[str, Array]
 
-    def of(self, calibrator: str, ids: Ints | None = None) -> tuple[Ints, Float64, Float64] | None:
-        """ids, confidence and correctness under a calibrator in id order; None where it has no (or other) examples."""
-        if calibrator not in self.decision:
-            return None
-        rows = np.flatnonzero(~np.ma.getmaskarray(self.decision[calibrator]))
-        rows = rows[np.argsort(self.ids[rows], kind="stable")]
-        if not len(rows) or (ids is not None and not np.array_equal(self.ids[rows], ids)):
-            return None
-        decided = np.ma.getdata(self.decision[calibrator])[rows]
-        confidence = np.ma.getdata(self.confidence[calibrator])[rows].astype(np.float64)
-        return self.ids[rows], np.clip(confidence, 0.0, 1.0), (decided == self.labels[rows]).astype(np.float64)
+def _under(one: SampleSet, calibrator: str, ids: Ints | None = None) -> tuple[Ints, Float64, Float64] | None:
+    """ids, confidence and correctness under a calibrator in id order; None where it has no (or other) examples."""
+    if calibrator not in one.right:
+        return None
+    rows = np.flatnonzero(~np.ma.getmaskarray(one.right[calibrator]))
+    rows = rows[np.argsort(one.ids[rows], kind="stable")]
+    if not len(rows) or (ids is not None and not np.array_equal(one.ids[rows], ids)):
+        return None
+    confidence = np.ma.getdata(one.confidence[calibrator])[rows].astype(np.float64)
+    return one.ids[rows], np.clip(confidence, 0.0, 1.0), np.ma.getdata(one.right[calibrator])[rows].astype(np.float64)
 
-    def scores(self, detector: str) -> Float64 | None:
-        """Scores in id order; None where there are none or one is NaN."""
-        if detector not in self.score:
-            return None
-        order = np.argsort(self.ids, kind="stable")
-        values = np.ma.filled(self.score[detector].astype(np.float64), np.nan)[order]
-        return None if not len(values) or np.isnan(values).any() else values
+
+def _scores(one: SampleSet | None, detector: str) -> Float64 | None:
+    """Scores in id order; None where there are none or one is NaN."""
+    if one is None or detector not in one.score:
+        return None
+    order = np.argsort(one.ids, kind="stable")
+    values = np.ma.filled(one.score[detector].astype(np.float64), np.nan)[order]
+    return None if not len(values) or np.isnan(values).any() else values
 
 
 @dataclass
@@ -126,9 +126,9 @@ class _Pooling:
     rows: list[dict[str, Any]]
     replicates: int
     left_out: list[str] = field(default_factory=list)
+    sets: Mapping[Key, SampleSet] = field(default_factory=dict)
 
-    def pool(self) -> Pool:
-        """Every combination of one data set and seed."""
+    def __post_init__(self) -> None:
         first = self.rows[0]
         self.dataset, self.seed = first["dataset"], first["seed"]
         quality = [r for r in self.rows if r["ood_set"] is None and r["kind"] in ("clean", "shift", "attack", "chain")]
@@ -142,9 +142,24 @@ class _Pooling:
         self.calibrators = _distinct(quality, "calibrator")
         self.detectors = _distinct(self.rows, "detector")
         self.ood = _distinct([r for r in self.rows if r["ood_condition"] == "clean"], "ood_set")
-        self.latency = latencies(self.run)
+        self.models = list(dict.fromkeys((r["model"], r["train_seed"]) for r in quality))
+
+    def wanted(self) -> dict[Key, tuple[str, ...]]:
+        """The sets of samples that the criteria are of, and which of their columns."""
+        found: dict[Key, tuple[str, ...]] = {}
+        for model in self.models:
+            for condition in dict.fromkeys(self.keys.values()):
+                found[Key(self.dataset, *model, self.seed, condition)] = ("right", "confidence")
+            for name in self.ood:
+                found[Key(name, *model, self.seed, self.clean)] = ("score",)
+            found[Key(self.dataset, *model, self.seed, self.clean)] = ("right", "confidence", "score")
+        return found
+
+    def pool(self, sets: Mapping[Key, SampleSet]) -> Pool:
+        """Every combination of one data set and seed."""
+        self.sets, self.latency = sets, latencies(self.run)
         found: list[Candidate] = []
-        for model, train_seed in dict.fromkeys((r["model"], r["train_seed"]) for r in quality):
+        for model, train_seed in self.models:
             found += self.model(model, train_seed)
         return Pool(self.dataset, self.seed, tuple(found), self.conventions(), tuple(self.left_out))
 
@@ -172,10 +187,10 @@ class _Pooling:
         return found
 
     def quality(
-        self, model: str, calibrator: str, clean: _Set, others: Mapping[str, _Set | None]
+        self, model: str, calibrator: str, clean: SampleSet, others: Mapping[str, SampleSet | None]
     ) -> dict[str, Measured] | None:
         """Accuracy, robust accuracy and ECE; None (and a reason in `left_out`) where one of them cannot be had."""
-        here = clean.of(calibrator)
+        here = _under(clean, calibrator)
         if here is None:
             self.without(model, calibrator, "clean")
             return None
@@ -185,7 +200,7 @@ class _Pooling:
         worst = right
         for condition in self.attacks:
             one = others.get(self.keys.get((condition, calibrator), ""))
-            under = one.of(calibrator, ids) if one else None
+            under = _under(one, calibrator, ids) if one else None
             if under is None:
                 self.without(model, calibrator, condition)
                 return None
@@ -195,7 +210,7 @@ class _Pooling:
         gaps = [] if self.shifts else [_ece(confidence, right, draws)]
         for condition in self.shifts:
             one = others.get(self.keys.get((condition, calibrator), ""))
-            under = one.of(calibrator) if one else None
+            under = _under(one, calibrator) if one else None
             if under is None:
                 self.without(model, calibrator, condition)
                 return None
@@ -208,15 +223,15 @@ class _Pooling:
         """Note that a combination was not measured under a condition."""
         self.left_out.append(f"{model} · {calibrator}: no samples under {condition} (failed, or of other examples)")
 
-    def aurocs(self, model: str, train_seed: int | None, clean: _Set) -> dict[str | None, Measured | None]:
+    def aurocs(self, model: str, train_seed: int | None, clean: SampleSet) -> dict[str | None, Measured | None]:
         """Mean AUROC of each detector over the clean OOD sets; a detector without scores is left out."""
         if not self.detectors or not self.ood:
             return {None: None}
         sets = {name: self.read(name, model, train_seed, self.clean) for name in self.ood}
         found: dict[str | None, Measured | None] = {}
         for detector in self.detectors:
-            inside = clean.scores(detector)
-            outside = {name: one.scores(detector) if one else None for name, one in sets.items()}
+            inside = _scores(clean, detector)
+            outside = {name: _scores(one, detector) for name, one in sets.items()}
             lacking = [name for name, scores in outside.items() if scores is None]
             if inside is None or lacking:
                 where = self.dataset if inside is None else ", ".join(lacking)
@@ -235,21 +250,9 @@ class _Pooling:
         """The resamples of the test set."""
         return Draws(self.seed, n, self.replicates, "selection")
 
-    def read(self, dataset: str, model: str, train_seed: int | None, condition: str) -> _Set | None:
+    def read(self, dataset: str, model: str, train_seed: int | None, condition: str) -> SampleSet | None:
         """One set of samples.parquet; None where it is not there."""
-        key = {"dataset": dataset, "model": model, "train_seed": train_seed, "seed": self.seed}
-        key[self.run.of_condition] = condition
-        where = " AND ".join(f"{name} IS NOT DISTINCT FROM ?" for name in key)
-        maps = {"decision": self.calibrators, "confidence": self.calibrators, "score": self.detectors}
-        asked = [(f"{column}[?]", name) for column, names in maps.items() for name in names]
-        columns = ", ".join(f"{text} AS c{i}" for i, (text, _) in enumerate(asked))
-        sql = f"SELECT id, label{', ' if columns else ''}{columns} FROM samples WHERE {where}"
-        got = self.run.connection.execute(sql, [*(name for _, name in asked), *key.values()]).fetchnumpy()
-        if not len(got["id"]):
-            return None
-        values = iter(np.ma.asarray(got[f"c{i}"]) for i in range(len(asked)))
-        parts = {column: {name: next(values) for name in names} for column, names in maps.items()}
-        return _Set(np.asarray(got["id"]), np.asarray(got["label"]), **parts)
+        return self.sets.get(Key(dataset, model, train_seed, self.seed, condition))
 
     def conventions(self) -> dict[str, str]:
         """What each criterion is of, in this run."""
@@ -266,9 +269,9 @@ class _Pooling:
 def latencies(run: Run) -> dict[str, float]:
     """Milliseconds an example of each model: the median over its forward passes that have a time."""
     found: dict[str, list[float]] = {}
-    timed = "kind = 'forward' AND forwards > 0 AND seconds > 0 AND model IS NOT NULL"
-    for row in run.select(f"SELECT model, seconds, forwards FROM jobs WHERE {timed}"):
-        found.setdefault(row["model"], []).append(1000 * row["seconds"] / row["forwards"])
+    for row in run.own_jobs():
+        if row["kind"] == "forward" and row["model"] and (row["forwards"] or 0) > 0 and (row["seconds"] or 0) > 0:
+            found.setdefault(row["model"], []).append(1000 * row["seconds"] / row["forwards"])
     return {model: float(np.median(times)) for model, times in found.items()}
 
 

@@ -46,14 +46,22 @@ def write_strip(folder: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
         files = {key: _save(folder, png(row[key])) for key in ("clean", "perturbed")}
         index.append({**row, **files, "id": int(row["id"]), "confidence": round(float(row["confidence"]), 6)})
     path = folder / INDEX
-    path.write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
+    text = json.dumps(index, ensure_ascii=False).encode()
+    if not path.is_file() or path.read_bytes() != text:
+        path.write_bytes(text)
     return path
 
 
 def read_strip(folder: str | Path) -> list[dict[str, Any]]:
-    """The index of an images folder; empty where there is none."""
+    """The index of an images folder; empty where there is none. DataError where it is not such an index."""
     path = Path(folder) / INDEX
-    return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON ({error}); run the grid again to rewrite it") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and set(KEYS) <= row.keys() for row in rows):
+        raise DataError(f"{path}: expected a list of rows with {', '.join(KEYS)}; run the grid again to rewrite it")
+    return rows
 
 
 def png(image: Array) -> bytes:

@@ -8,11 +8,11 @@ columns and no rows, so that a run in progress can be looked at.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from testbed.condition import base_label, identified
 from testbed.errors import DataError, UsageError, nearest
@@ -24,6 +24,15 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "jobs": JOBS,
     "regressions": REGRESSIONS,
     "stream": STREAM,
+}
+
+#: Columns without which a table is not one of a run, of whatever version.
+_CORE: Mapping[str, tuple[str, ...]] = {
+    "results": ("dataset", "model", "condition", "metric", "value", "status"),
+    "samples": ("dataset", "model", "condition", "id"),
+    "jobs": ("digest", "kind", "status"),
+    "regressions": ("dataset", "metric", "verdict"),
+    "stream": ("step", "metric", "value"),
 }
 
 #: Where `testbed run` puts runs, and where a name without a path is looked up.
@@ -63,15 +72,18 @@ def connect(folder: Path) -> Any:
     for name, columns in TABLES.items():
         file = folder / f"{name}.parquet"
         try:
-            connection.execute(f"CREATE VIEW {name} AS {_select(connection, file, columns)}")
+            connection.execute(f"CREATE VIEW {name} AS {_select(connection, file, columns, _CORE[name])}")
         except duckdb.Error as error:
             reason = str(error).splitlines()[0]
             raise DataError(f"{file}: cannot be read ({reason}); run the grid again to rewrite it") from None
     return connection
 
 
-def _select(connection: Any, path: Path, columns: Mapping[str, str]) -> str:
-    """The query of a view: what the files hold, and without values what an earlier version did not write."""
+def _select(connection: Any, path: Path, columns: Mapping[str, str], core: Sequence[str]) -> str:
+    """The query of a view: what the files hold, and without values what an earlier version did not write.
+
+    Raises DataError where a column of `core`, which every version wrote, is not there.
+    """
     if path.is_dir():
         source = path / "**" / "*.parquet" if any(path.rglob("*.parquet")) else None
     else:
@@ -79,14 +91,30 @@ def _select(connection: Any, path: Path, columns: Mapping[str, str]) -> str:
     if source is None:
         empty = ", ".join(f'NULL::{_SQL_TYPES[kind]} AS "{name}"' for name, kind in columns.items())
         return f"SELECT {empty} WHERE false"
-    quoted = str(source).replace("'", "''")
-    # A time with a zone needs a time-zone library in Python; every time here is UTC, so the zone can go.
-    zoned = [f"make_timestamp(epoch_us({name})) AS {name}" for name, kind in columns.items() if "UTC" in kind]
-    replace = f" REPLACE ({', '.join(zoned)})" if zoned else ""
+    quoted = _literally(path, source).replace("'", "''")
     source_sql = f"read_parquet('{quoted}', union_by_name = true, hive_partitioning = false)"
     there = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source_sql}").fetchall()}
+    if lacking := [name for name in core if name not in there]:
+        raise DataError(
+            f"{path}: expected a table that a run wrote, got one without the columns {', '.join(lacking)}; "
+            "run the grid again to rewrite it"
+        )
+    # A time with a zone needs a time-zone library in Python; every time here is UTC, so the zone can go.
+    utc = [name for name, kind in columns.items() if "UTC" in kind and name in there]
+    zoned = [f"make_timestamp(epoch_us({name})) AS {name}" for name in utc]
+    replace = f" REPLACE ({', '.join(zoned)})" if zoned else ""
     added = [f'NULL::{_SQL_TYPES[kind]} AS "{name}"' for name, kind in columns.items() if name not in there]
     return f"SELECT {', '.join([f'*{replace}', *added])} FROM {source_sql}"
+
+
+def _literally(path: Path, source: Path) -> str:
+    """The path to read, so that a `[`, `*` or `?` in the name of a folder stands for itself.
+
+    >>> _literally(Path("runs/a [1]*"), Path("runs/a [1]*/**/*.parquet"))
+    'runs/a [[]1][*]/**/*.parquet'
+    """
+    escaped = "".join(f"[{c}]" if c in "[*?" else c for c in str(path))
+    return escaped + str(source)[len(str(path)) :]
 
 
 @dataclass(frozen=True)
@@ -112,7 +140,7 @@ class Run:
         return {row["condition_id"]: row["label"] for row in self.rows}
 
     @cached_property
-    def of_condition(self) -> str:
+    def of_condition(self) -> Literal["condition_id", "condition"]:
         """The column of samples.parquet that names a condition: files of earlier versions have the label alone."""
         (named,) = self.connection.execute("SELECT count(condition_id) FROM (SELECT * FROM samples LIMIT 1)").fetchone()
         return "condition_id" if named else "condition"
@@ -127,6 +155,12 @@ class Run:
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
+    def own_jobs(self) -> list[dict[str, Any]]:
+        """What the jobs of this run's plan took; jobs.parquet may hold others that ran into this folder."""
+        own = {job.get("digest") for job in self.plan.get("jobs") or () if isinstance(job, dict)}
+        rows = self.select("SELECT digest, kind, label, model, status, seconds, forwards FROM jobs")
+        return [row for row in rows if not own or row["digest"] in own]
+
     @property
     def name(self) -> str:
         """The grid's name, or the folder's where the plan says none."""
@@ -139,6 +173,10 @@ def read_run(ref: str | Path | None = None) -> Run:
     file = folder / "plan.json"
     try:
         plan = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: not JSON ({error}); run the grid again to rewrite it") from None
+    if not isinstance(plan, dict):
+        raise DataError(
+            f"{file}: expected a JSON object, got a {type(plan).__name__}; run the grid again to rewrite it"
+        )
     return Run(folder, plan)

@@ -12,6 +12,7 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def payload(run: Run, live: bool = False) -> dict[str, Any]:
         "regressions": regressions(run),
         "fooled": what_fooled(run),
         "images": images(run),
-        "jobs": dict(Counter(row["status"] for row in run.select("SELECT status FROM jobs"))),
+        "jobs": dict(Counter(row["status"] for row in run.own_jobs())),
         "progress": progress(run.folder / "events.jsonl"),
         "commands": commands(run.plan),
         "notes": [*(run.plan.get("notes") or ()), *model_notes(run.rows)],
@@ -160,9 +161,13 @@ def progress(events: Path) -> dict[str, Any]:
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """The events appended so far; a last line that is still being written is not one yet."""
+    """The events appended so far; a line that is still being written, or was cut short, is not one."""
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.exists() else []
-    return [json.loads(line) for line in lines if line.startswith("{")]
+    found = []
+    for line in lines:
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return [event for event in found if isinstance(event, dict)]
 
 
 def commands(plan: Mapping[str, Any]) -> dict[str, str]:

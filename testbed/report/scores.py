@@ -14,7 +14,8 @@ import numpy as np
 
 from testbed.condition import label as condition_label
 from testbed.report.load import Run
-from testbed.report.table import OVER_SEEDS
+from testbed.report.samples import Key, SampleSet, sample_sets
+from testbed.report.table import has_samples
 from testbed.types import Float64
 
 BINS, POINTS = 40, 120
@@ -29,15 +30,15 @@ OPERATING = ("95 % of OOD flagged", "95 % of ID kept")
 def score_charts(run: Run) -> tuple[list[dict[str, Any]], int]:
     """Histogram and ROC of every (ID set, OOD set, detector) that the run scored, and how many pairs were left out."""
     pairs = list(_pairs(run))
-    charts, kept = [], _Scores(run)
-    for pair in pairs[:MOST_PAIRS]:
-        inside, outside = (
-            kept.of(pair, pair["dataset"], run.of_condition, pair["key"]),
-            kept.of(pair, pair["ood_set"], "condition", pair["ood_condition"]),
-        )
+    charts, shown = [], [(pair, *_keys(pair)) for pair in pairs[:MOST_PAIRS]]
+    inside_sets = sample_sets(run.folder, {key: ("score",) for _, key, _ in shown}, run.of_condition)
+    outside_sets = sample_sets(run.folder, {key: ("score",) for _, _, key in shown}, "condition")
+    for pair, inside_key, outside_key in shown:
+        inside = _scores(inside_sets.get(inside_key), pair["detector"])
+        outside = _scores(outside_sets.get(outside_key), pair["detector"])
         if len(inside) and len(outside):
-            shown = {name: value for name, value in pair.items() if name != "key"}
-            charts.append({**shown, **histogram(inside, outside), **roc(inside, outside)})
+            named = {name: value for name, value in pair.items() if name != "key"}
+            charts.append({**named, **histogram(inside, outside), **roc(inside, outside)})
     return charts, max(0, len(pairs) - MOST_PAIRS)
 
 
@@ -48,8 +49,7 @@ def _pairs(run: Run) -> Iterator[dict[str, Any]]:
     """
     seen: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in run.rows:
-        alone = row.get("kind") != "full_spectrum" and not row["metric"].endswith(OVER_SEEDS)
-        if row.get("ood_set") is not None and alone and not row["ood_set"].startswith("mean("):
+        if row.get("ood_set") is not None and has_samples(row):
             sets = {
                 "condition": condition_label(row),
                 "key": run.sample_condition(row),
@@ -61,28 +61,16 @@ def _pairs(run: Run) -> Iterator[dict[str, Any]]:
     yield from sorted(seen.values(), key=lambda p: (p["condition"] != "clean") + (p["ood_condition"] != "clean"))
 
 
-class _Scores:
-    """Scores by set and detector, read one set at a time and kept for the next pair."""
+def _keys(pair: Mapping[str, Any]) -> tuple[Key, Key]:
+    """The two sets of a pair in samples.parquet: the first by the run's column of conditions, the second by label."""
+    model = (pair["model"], pair["train_seed"], pair["seed"])
+    return Key(pair["dataset"], *model, pair["key"]), Key(pair["ood_set"], *model, pair["ood_condition"])
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.kept: dict[tuple[Any, ...], dict[str, Float64]] = {}
 
-    def of(self, pair: Mapping[str, Any], dataset: str, column: str, condition: str) -> Float64:
-        """float64 `[n]`; empty where samples.parquet has no such set or detector. `column` names the condition."""
-        key = (column, dataset, pair["model"], pair["train_seed"], pair["seed"], condition)
-        if key not in self.kept:
-            self.kept[key] = self._read(key)
-        return self.kept[key].get(pair["detector"], np.empty(0))
-
-    def _read(self, key: tuple[Any, ...]) -> dict[str, Float64]:
-        column, *values_of = key
-        columns = ("dataset", "model", "train_seed", "seed", column)
-        where = " AND ".join(f"{name} IS NOT DISTINCT FROM ?" for name in columns)
-        sql = f"SELECT unnest(map_entries(score), recursive := true) FROM samples WHERE {where}"
-        found = self.run.connection.execute(sql, values_of).fetchnumpy()
-        names, values = np.asarray(found["key"], dtype=str), np.ma.filled(found["value"].astype(np.float64), np.nan)
-        return {str(name): values[names == name] for name in np.unique(names)}
+def _scores(one: SampleSet | None, detector: str) -> Float64:
+    """float64 `[n]`; empty where samples.parquet has no such set or detector."""
+    values = None if one is None else one.score.get(detector)
+    return np.empty(0) if values is None else np.asarray(np.ma.compressed(values), np.float64)
 
 
 def histogram(inside: Float64, outside: Float64) -> dict[str, Any]:

@@ -108,6 +108,15 @@ def selection(pool: Pool) -> Selection | None:
     return Selection(pool, criteria, kept, values, ends[0], ends[1], replicates)
 
 
+def nothing_to_choose(run: Run, found: Sequence[Pool], most: int = 12) -> str:
+    """Why a run has no combination to choose: the reason of each that was left out."""
+    reasons = list(dict.fromkeys(reason for pool in found for reason in pool.left_out))
+    reasons += [f"{pool.dataset}: no combination has all criteria" for pool in found if pool.candidates]
+    more = [f"and {len(reasons) - most} more"] if len(reasons) > most else []
+    why = reasons[:most] + more or ["results.parquet has no row of clean data"]
+    return "\n  ".join([f"{run.folder}: no combination to choose from", *why])
+
+
 def parse_weights(text: str) -> dict[str, float]:
     """Weights from `accuracy=1,auroc=0.5`; empty (all equal) for `equal`.
 

@@ -56,6 +56,19 @@ _OVER_SETS = re.compile(
 OVER_SEEDS = (":seed_mean", ":seed_std")
 
 
+def has_samples(row: Row) -> bool:
+    """Whether a row is of one set of examples, or of one against one OOD set, which has samples of its own.
+
+    Means over OOD sets, sets pooled, aggregates over conditions and figures over training seeds have none.
+
+    >>> row = {"kind": "clean", "metric": "auroc", "ood_set": "mean(far)"}
+    >>> has_samples(row), has_samples({**row, "ood_set": "gaussian"})
+    (False, True)
+    """
+    over_sets = str(row.get("ood_set") or "").startswith("mean(") or row.get("kind") in ("full_spectrum", "aggregate")
+    return not over_sets and not row["metric"].endswith(OVER_SEEDS)
+
+
 @dataclass(frozen=True)
 class Number:
     """One cell: a value with its interval, or why there is none."""

@@ -167,6 +167,7 @@ class _Run:
         self.starts: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
         self.in_flight: set[str] = set()
+        self.failed = 0
         self.droppable: set[str] = set()
         self.consumers = self._consumers(ancestors(jobs, self.wanted))
         self.plan()
@@ -192,6 +193,8 @@ class _Run:
         """Ask the store what is missing: at the start, and when an artifact was lost or came out different."""
         need = self.needed()
         self.roles, self.manifests = dict(need.run), need.manifests
+        self.unread = {d: sum(c in self.roles for c in (d, *consumers)) for d, consumers in self.consumers.items()}
+        self.outcome.contents = {d: manifest.content for d, manifest in need.manifests.items()}
         for digest in need.cached:
             self.outcome.records.setdefault(digest, Record("cached"))
         records = self.outcome.records
@@ -283,7 +286,10 @@ class _Run:
         before = self.manifests.get(digest)
         status = "cached" if report.status == "cached" and self.starts[digest] <= 1 else "done"
         self.end(digest, Record(status, "", self.starts[digest], report))  # type: ignore[arg-type]
-        self.roles.pop(digest, None)
+        self.outcome.contents[digest] = report.content
+        if self.roles.pop(digest, "absent") != "absent":
+            for one in (digest, *self.jobs[digest].needs):
+                self.unread[one] -= 1
         if before is not None and before.content != report.content and self.leaves_stale(report):
             self.plan()
             return
@@ -329,9 +335,8 @@ class _Run:
         error = f"{report.error}: {message}"
         self.end(job.digest, Record(status, error, self.starts[job.digest], report))  # type: ignore[arg-type]
         self.skip_dependants(job.digest)
-        failed = sum(record.status in ("failed", "timeout") for record in self.outcome.records.values())
-        if failed > self.allowed:
-            self.stop(f"{failed} jobs failed, more than --max-failures {self.options.max_failures}")
+        if self.failed > self.allowed:
+            self.stop(f"{self.failed} jobs failed, more than --max-failures {self.options.max_failures}")
         self.store.record_failure(Failure(job.digest, report.error, message, report.traceback, status, job.label))
 
     def skip_dependants(self, digest: str) -> None:
@@ -350,6 +355,8 @@ class _Run:
                 stack += self.consumers[other]
 
     def end(self, digest: str, record: Record) -> None:
+        before = self.outcome.records.get(digest)
+        self.failed += record.failed - (before is not None and before.failed)
         self.outcome.records[digest] = record
         seconds = record.report.seconds if record.report else 0.0
         self.tell("finished", self.jobs[digest], status=record.status, seconds=round(seconds, 3), error=record.error)
@@ -376,9 +383,7 @@ class _Run:
         """Inputs of a finished job all of whose readers are finished may lose the blobs that options say to drop."""
         if not self.options.drop:
             return
-        for upstream in self.jobs[digest].needs:
-            if not self.roles.keys() & {upstream, *self.consumers[upstream]}:
-                self.droppable.add(upstream)
+        self.droppable |= {upstream for upstream in self.jobs[digest].needs if not self.unread[upstream]}
         if len(self.droppable) >= _DROP_TOGETHER:
             self.drop()
 

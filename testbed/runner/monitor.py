@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from testbed.grid.plan import Plan
+from testbed.runner.costs import write_jobs
 from testbed.runner.events import Listener, silent
+from testbed.runner.files import replace
 from testbed.runner.outcome import Outcome
-from testbed.runner.rows import replace
 from testbed.runner.run import Settings, free_folder, run_jobs
 from testbed.store import Store, default_url
 from testbed.types import STREAM, STREAM_VERSION, arrow_schema
@@ -33,12 +34,10 @@ class Monitored:
 
 def run_stream(plan: Plan, settings: Settings, listener: Listener = silent) -> Monitored:
     """Run what is missing of a stream's plan and write its folder."""
-    import pyarrow.parquet as pq
-
     store = Store(settings.store or default_url(), max_disk=settings.max_disk)
     folder = settings.out or free_folder(plan, Path("runs") / plan.name)
     outcome, cause = run_jobs(plan, store, settings, folder, lambda: listener)
-    replace(folder / "jobs.parquet", lambda path: pq.write_table(outcome.table(), path))
+    write_jobs(outcome, folder / "jobs.parquet")
     (cell,) = plan.cells
     if cause is not None or not outcome.ok:
         return Monitored(folder, outcome, cause)

@@ -29,6 +29,11 @@ class Record:
     attempts: int = 0
     report: Report | None = None
 
+    @property
+    def failed(self) -> bool:
+        """Whether it was started and is not there."""
+        return self.status in ("failed", "timeout")
+
 
 class Absent(NamedTuple):
     """Why a cell has no value: the status of its row, and what the column `error` says."""
@@ -39,11 +44,15 @@ class Absent(NamedTuple):
 
 @dataclass
 class Outcome:
-    """The records by digest, in plan order; `stopped` says why no more jobs were started, if so."""
+    """The records by digest, in plan order; `stopped` says why no more jobs were started, if so.
+
+    contents  digest -> content hash of what the store holds of this plan, as the driver knows it
+    """
 
     jobs: Mapping[str, Job]
     records: dict[str, Record] = field(default_factory=dict)
     stopped: str = ""
+    contents: dict[str, str] = field(default_factory=dict)
 
     def count(self) -> dict[str, int]:
         """Number of jobs of each status."""

@@ -13,6 +13,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import IO, Final, Literal
 
 from testbed.runner.events import Event, Listener
@@ -52,7 +53,7 @@ class Tally:
         self._kind = {job.digest: job.kind for job in jobs}
         self._spent: dict[str, float] = defaultdict(float)
         self._units: dict[str, float] = defaultdict(float)
-        self._left: Counter[str] = Counter()
+        self._left: dict[str, float] = defaultdict(float)  # planned cost of what is not finished, by kind
         self._begin = time.monotonic()
         self.total = self.cached = self.finished = self.missing = 0
         self.bad: Counter[str] = Counter()
@@ -65,6 +66,9 @@ class Tally:
         if event.name == "planned":
             self.total, self.cached = event.fields["total"], event.fields["cached"]
             self._cost = {digest: self._cost[digest] for digest in event.digests if digest in self._cost}
+            self._left.clear()
+            for digest, cost in self._cost.items():
+                self._left[self._kind[digest]] += cost
             self._begin = time.monotonic()
         elif event.name == "started" and job is not None:
             self.running[job.digest] = job.label or job.digest
@@ -79,7 +83,7 @@ class Tally:
             self.total = max(self.total, self.finished)
             self._spent[job.kind] += event.fields["seconds"]
             self._units[job.kind] += self._cost.get(job.digest, 1.0)
-            self._cost.pop(job.digest, None)
+            self._left[job.kind] -= self._cost.pop(job.digest, 0.0)
             if event.fields["status"] in ("failed", "timeout", "skipped"):
                 self.bad[event.fields["status"]] += 1
 
@@ -90,9 +94,9 @@ class Tally:
             return None
         mean = spent / sum(self._units.values())
         rate = {kind: self._spent[kind] / self._units[kind] for kind in self._units}
-        known = dict(self._cost)  # a copy: lines are printed from a thread of their own
-        work = sum(cost * rate.get(self._kind[digest], mean) for digest, cost in known.items())
-        work += spent / self.finished * max(0, self.total - self.finished - len(known))  # whose cost is not known
+        left = dict(self._left)  # a copy: lines are printed from a thread of their own
+        work = sum(cost * rate.get(kind, mean) for kind, cost in left.items())
+        work += spent / self.finished * max(0, self.total - self.finished - len(self._cost))  # whose cost is not known
         return work * elapsed / spent
 
     def line(self) -> str:
@@ -105,8 +109,7 @@ class Tally:
         parts += (
             [f"{_spell(left)} left"] if not self.missing and left is not None and self.finished < self.total else []
         )
-        running = list(self.running.values())
-        parts += [f"running: {running[0]}"] if running else []
+        parts += [f"running: {label}" for label in list(self.running.values())[:1]]
         return ", ".join(parts)
 
 
@@ -190,7 +193,7 @@ def _bars(tally: Tally, out: IO[str]) -> Iterator[Listener]:
                 left=f"{_spell(left)} left"
                 if left is not None and not tally.missing and tally.finished < tally.total
                 else "",
-                now=_shorten(", ".join(tally.running.values())),
+                now=_shorten(", ".join(islice(tally.running.values(), 8))),
             )
             complaint = _complaint(event, tally.said)
             if complaint:

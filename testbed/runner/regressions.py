@@ -20,7 +20,7 @@ import numpy as np
 from testbed.grid.plan import Plan
 from testbed.metrics import comparison
 from testbed.metrics.families import ALPHA
-from testbed.runner.rows import replace
+from testbed.runner.files import replace
 from testbed.store import Store
 from testbed.types import REGRESSIONS, REGRESSIONS_VERSION, arrow_schema
 
@@ -29,11 +29,12 @@ OWNER = ("dataset", "model", "variant", "train_seed", "seed", "calibrator", "fit
 
 
 def write_regressions(plan: Plan, store: Store, folder: Path) -> None:
-    """Write regressions.parquet; a grid without `compare` has none."""
+    """Write regressions.parquet; a grid without `compare` has none, nor one that an earlier grid left."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not plan.comparisons:
+        (folder / "regressions.parquet").unlink(missing_ok=True)
         return
     there = store.manifests(one.digest for one in plan.comparisons)
     rows: list[dict[str, Any]] = []
@@ -61,13 +62,14 @@ def judged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             out[i] |= {name: None if value != value else value for name, value in found.items()}
             out[i]["verdict"] = d.verdict
     sets = {(row["digest"], row["metric"]): row["verdict"] for row in out if row["part"] == "all"}
-    means: dict[tuple[Any, ...], list[float]] = {}
+    of_owner: dict[tuple[Any, ...], list[float]] = {}
     for row, gain in zip(out, gains, strict=True):
         if row["part"] == "all":
-            means.setdefault(_owner(row), []).append(gain)
+            of_owner.setdefault(_owner(row), []).append(gain)
+    mean = {owner: float(np.mean(found)) for owner, found in of_owner.items()}
     for row in out:
         seen_worse = sets[row["digest"], row["metric"]] == "worse" if row["part"] != "all" else (
-            float(np.mean(means[_owner(row)])) < 0
+            mean[_owner(row)] < 0
         )  # fmt: skip
         row["silent"] = row["verdict"] == "worse" and not seen_worse
     return out

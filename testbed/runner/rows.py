@@ -1,4 +1,4 @@
-"""Plan and store -> the tables of a run: results.parquet, samples.parquet, jobs.parquet and the image strip.
+"""Plan and store -> the tables of a run: results.parquet, samples.parquet and the image strip.
 
 Rows are in plan order and hold nothing that differs between two honest runs. A cell whose job failed or was skipped is
 a row with status and error, and without a value.
@@ -6,7 +6,6 @@ a row with status and error, and without a value.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from testbed.condition import set_key, worst_id
+from testbed.digest import digest
 from testbed.errors import CorruptArtifact
-from testbed.grid.plan import Cell, Plan, Preview
+from testbed.grid.plan import Cell, Plan, Preview, Sample
 from testbed.perturb.checks import EFFORT
 from testbed.provenance import cpu_class
 from testbed.runner.doubts import model_flags, model_key
+from testbed.runner.files import Made, beside, replace, replace_folder
 from testbed.runner.operations.access import lottery
 from testbed.runner.outcome import Absent
 from testbed.store import Manifest, Store
@@ -124,31 +125,43 @@ def write_results(
     return table
 
 
-def write_samples(plan: Plan, store: Store, folder: Path) -> None:
-    """Write samples.parquet: a folder with one file a (model, condition) that is there."""
-    import pyarrow as pa
+def write_samples(plan: Plan, store: Store, folder: Path, outcome: Mapping[str, str], known: Made) -> dict[str, str]:
+    """Write samples.parquet: a folder with one file a (model, condition) that is there; returns what each is made of.
+
+    outcome  digest -> content hash of what is there
+    known    what the files of the last run into this folder were made of: those of the same are kept as they are
+    """
     import pyarrow.parquet as pq
 
-    target = folder / "samples.parquet"
-    fresh = folder / "samples.parquet.new"
-    shutil.rmtree(fresh, ignore_errors=True)
+    target, fresh = folder / "samples.parquet", beside(folder / "samples.parquet")
     fresh.mkdir(parents=True)
-    there = store.manifests(s.digest for s in plan.samples)
-    schema = arrow_schema(SAMPLES, SAMPLES_VERSION)
+    made: dict[str, str] = {}
     for position, sample in enumerate(plan.samples):
-        if sample.digest not in there:
+        if sample.digest not in outcome:
             continue
-        part = store.table(sample.digest, "samples")
-        n = part.num_rows
-        named = {
-            "condition": sample.label,
-            **{k: sample.row[k] for k in ("dataset", "model", "train_seed", "seed", "condition_id")},
-        }
-        have = set(part.column_names)
-        columns = [part.column(f.name) if f.name in have else pa.array([named.get(f.name)] * n, f.type) for f in schema]
-        pq.write_table(pa.table(columns, schema=schema), fresh / f"part-{position:05d}.parquet", compression="zstd")
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.rename(target)
+        name = f"part-{position:05d}.parquet"
+        made[name] = digest([SAMPLES_VERSION, sample_columns(sample), outcome[sample.digest]])
+        if not known.keep(target, name, made[name], fresh):
+            pq.write_table(sample_table(sample, store), fresh / name, compression="zstd")
+    replace_folder(target, fresh)
+    return made
+
+
+def sample_columns(sample: Sample) -> dict[str, Any]:
+    """The columns of samples.parquet that name the set."""
+    kept = {name: sample.row[name] for name in ("dataset", "model", "train_seed", "seed", "condition_id")}
+    return {"condition": sample.label, **kept}
+
+
+def sample_table(sample: Sample, store: Store) -> Any:
+    """One set's rows of samples.parquet."""
+    import pyarrow as pa
+
+    schema = arrow_schema(SAMPLES, SAMPLES_VERSION)
+    part, named = store.table(sample.digest, "samples"), sample_columns(sample)
+    n, have = part.num_rows, set(part.column_names)
+    columns = [part.column(f.name) if f.name in have else pa.array([named.get(f.name)] * n, f.type) for f in schema]
+    return pa.table(columns, schema=schema)
 
 
 def write_images(plan: Plan, store: Store, folder: Path) -> None:
@@ -197,36 +210,7 @@ def strip(preview: Preview, store: Store) -> list[dict[str, Any]]:
 def previews(digests: Sequence[str], store: Store) -> dict[int, Any]:
     """The kept images of a set by example id."""
     kept: dict[int, Any] = {}
-    for digest in digests:
-        blob = store.tensors(digest, "preview")
+    for one in digests:
+        blob = store.tensors(one, "preview")
         kept |= dict(zip(blob["ids"].tolist(), blob["x"], strict=True))
     return kept
-
-
-def with_earlier_costs(table: Any, path: Path) -> Any:
-    """jobs.parquet of a rerun: what was there already keeps the times and counts that an earlier run here measured.
-
-    The status stays "cached". A job that was never run into this folder has none; so has all after a damaged file.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    measured = ("started", "seconds", "cpu_seconds", "peak_bytes", "host", "pid", "forwards", "gradients", "bytes")
-    if not path.is_file() or not any(one == "cached" for one in table["status"].to_pylist()):
-        return table
-    try:
-        earlier = {row["digest"]: row for row in pq.read_table(path, schema=table.schema).to_pylist()}
-    except (pa.ArrowException, OSError):
-        return table
-    found = []
-    for row in table.to_pylist():
-        before = earlier.get(row["digest"]) if row["status"] == "cached" else None
-        found.append({**row, **{name: before[name] for name in measured}} if before else row)
-    return pa.Table.from_pylist(found, schema=table.schema)
-
-
-def replace(path: Path, write: Any) -> None:
-    """Write a file beside its place and move it there, so that a reader never sees half of it."""
-    fresh = path.with_name(path.name + ".new")
-    write(fresh)
-    fresh.replace(path)

@@ -2,7 +2,8 @@
 
     DIR/plan.json  results.parquet  samples.parquet/  jobs.parquet  images/  events.jsonl  report.html
 
-Everything in DIR can be had again from the grid and the store; running again rewrites it. While a run goes on,
+Everything in DIR but jobs.parquet, which gathers what the jobs took, can be had again from the grid and the store.
+Running again rewrites what changed; where nothing did, only events.jsonl, the log of the last run. While a run goes on,
 results.parquet is refreshed every few seconds with the cells that are there, for `testbed report --live`.
 """
 
@@ -14,16 +15,19 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from testbed.digest import digest
-from testbed.errors import DataError, EnvironmentProblem, UsageError
+from testbed.digest import digest, digest_file
+from testbed.errors import DataError, UsageError
 from testbed.grid.plan import Plan
 from testbed.grid.planner import plan as make_plan
 from testbed.provenance import provenance
 from testbed.runner import driver, rows
+from testbed.runner.costs import write_jobs
 from testbed.runner.events import Event, Listener, silent
+from testbed.runner.files import TABLES, Made, read_made, replace, states, sweep, writable, write_made
 from testbed.runner.operations import reads
 from testbed.runner.outcome import Halted, Interrupted, Outcome
 from testbed.runner.regressions import write_regressions
@@ -31,6 +35,8 @@ from testbed.runner.worker import Setting
 from testbed.store import Failure, Store, default_url
 from testbed.types import Job
 
+#: The page, and what it is made of besides the tables.
+PAGE = ("plan.json", "jobs.parquet", "report.html")
 OPERATION = "testbed.runner.operations:perform"
 #: While a run goes on, results.parquet is refreshed this often, and never for more than this share of the time.
 REFRESH_SECONDS, REFRESH_SHARE = 5.0, 0.02
@@ -67,12 +73,20 @@ class Settings:
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that has ended: its folder, its table, how each job went, and what ended it early, if anything."""
+    """A run that has ended: its folder, how each job went, what ended it early, if anything, and its table where it
+    was made anew."""
 
     folder: Path
-    table: Any
     outcome: Outcome
     cause: BaseException | None = None
+    made: Any = None
+
+    @cached_property
+    def table(self) -> Any:
+        """The rows of results.parquet as a pyarrow table; read from there, when first asked for, where all was done."""
+        import pyarrow.parquet as pq
+
+        return pq.read_table(self.folder / "results.parquet") if self.made is None else self.made
 
 
 def evaluate(grid: str | Path | Mapping[str, Any], *, overrides: Sequence[str] = (), **settings: Any) -> Any:
@@ -97,7 +111,9 @@ def run_plan(plan: Plan, settings: Settings, listener: Listener = silent) -> Fin
     store = Store(settings.store or default_url(), max_disk=settings.max_disk)
     folder = settings.out or free_folder(plan, Path("runs") / plan.name)
     outcome, cause = run_jobs(plan, store, settings, folder, lambda: _Watch(plan, store, folder, listener))
-    return Finished(folder, write_folder(plan, store, folder, outcome, settings.page), outcome, cause)
+    with writable(folder):
+        table = write_folder(plan, store, folder, outcome, settings.page)
+    return Finished(folder, outcome, cause, table)
 
 
 def run_jobs(
@@ -145,14 +161,12 @@ def dropped_roles(keep: str) -> frozenset[str]:
 
 def prepare_folder(folder: Path, plan: Plan) -> None:
     """Make the run folder and write plan.json; a folder that cannot be written is a clear error."""
-    try:
+    text = plan.to_json(provenance())
+    with writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        rows.replace(folder / "plan.json", lambda path: path.write_text(plan.to_json(provenance()), encoding="utf-8"))
+        sweep(folder)
+        replace(folder / "plan.json", lambda path: path.write_text(text, encoding="utf-8"))
         (folder / "events.jsonl").write_text("", encoding="utf-8")
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"cannot write the run folder {str(folder)!r}: {error.strerror}; choose another with --out"
-        ) from None
 
 
 def prepare_store(plan: Plan, store: Store) -> None:
@@ -162,20 +176,19 @@ def prepare_store(plan: Plan, store: Store) -> None:
     """
     for text in plan.sources.values():
         store.put_source(text)
-    for file, path in plan.files.items():
-        job = plan.jobs[file]
+    for one, path in plan.files.items():
+        job = plan.jobs[one]
         if not store.done(job, None):
             try:
                 put_file(job, Path(path), store)
             except DataError as error:
-                store.record_failure(Failure(file, type(error).__name__, str(error), label=job.label))
+                store.record_failure(Failure(one, type(error).__name__, str(error), label=job.label))
 
 
 def put_file(job: Job, path: Path, store: Store) -> None:
     """Keep a weights file as an artifact: its tensors, with the hash that the plan was made with, and its name."""
     import torch
 
-    from testbed.digest import digest_file
     from testbed.models.weights import read
 
     if digest_file(path) != job.recipe["content"]:
@@ -208,21 +221,34 @@ def choose(plan: Plan, settings: Settings) -> Literal["ray", "serial"]:
 
 
 def write_folder(plan: Plan, store: Store, folder: Path, outcome: Outcome, page: bool) -> Any:
-    """All tables of a run, and its page."""
-    import pyarrow.parquet as pq
-
-    jobs = rows.with_earlier_costs(outcome.table(), folder / "jobs.parquet")
-    rows.replace(folder / "jobs.parquet", lambda path: pq.write_table(jobs, path))
-    table = rows.write_results(plan, store, folder, outcome.absent())
-    rows.write_samples(plan, store, folder)
-    write_regressions(plan, store, folder)
-    rows.write_images(plan, store, folder)
-    if page:
+    """All tables of a run, and its page, where something changed; returns the table of results if it was made."""
+    table = None
+    before, costs = read_made(folder), folder / "jobs.parquet"
+    absent = {job: list(why) for job, why in outcome.absent().items()}
+    of = digest([digest_file(folder / "plan.json"), contents(plan, outcome), absent])
+    if before.of != of or outcome.count()["cached"] < len(outcome.records) or not costs.is_file():
+        write_jobs(outcome, costs)
+    parts = before.parts
+    there = states(folder, TABLES)
+    if before.of != of or before.files != there or "results.parquet" not in there:
+        table = rows.write_results(plan, store, folder, outcome.absent())
+        parts = rows.write_samples(plan, store, folder, outcome.contents, before)
+        write_regressions(plan, store, folder)
+        rows.write_images(plan, store, folder)
+    files = states(folder, TABLES)
+    if page and (before.files != files or before.page != states(folder, PAGE)):
         from testbed.report.load import read_run
         from testbed.report.page import write_page
 
         write_page(read_run(folder))
+    write_made(folder, Made(of, files, states(folder, PAGE) if page else before.page, parts))
     return table
+
+
+def contents(plan: Plan, outcome: Outcome) -> dict[str, str]:
+    """Content hashes of all that the tables and the image strip are made of, by digest."""
+    shown = (d for one in plan.previews for d in (*one.clean, *one.perturbed))
+    return {d: outcome.contents[d] for d in (*plan.wanted, *shown) if d in outcome.contents}
 
 
 class _Watch:

@@ -81,15 +81,24 @@ def execute(setting: Setting, job: Job, needs: Roles = frozenset(), *, alone: bo
         store = setting.store()
         if store.done(job, needs) and store.require(job.digest).reusable:
             return replace(start, status="cached", content=store.require(job.digest).content)
+        mine = store.pinned()
         with _measured() as measure, limited(max(1, int(job.cpus))):
-            counts = resolve(setting.operation)(job, store.pinned()) or {}
+            counts = resolve(setting.operation)(job, mine) or {}
         if not store.done(job, needs):
-            raise PluginViolation(f"operation {job.kind!r} returned without publishing {job.digest}")
+            return _withdrawn(start, job, mine)
         return replace(start, content=store.require(job.digest).content, counts=dict(counts), **measure)
     except BaseException as error:
         if not alone and not isinstance(error, (Exception, SystemExit)):
             raise
         return _failed(start, error)
+
+
+def _withdrawn(start: Report, job: Job, mine: Store) -> Report:
+    """The report of a job that is not done although its operation returned: not published, or gone again since."""
+    if job.digest not in mine.published:
+        raise PluginViolation(f"operation {job.kind!r} returned without publishing {job.digest}")
+    message = "another run on this store withdrew or dropped what it made, or remade what it was made from"
+    return replace(start, status="died", error="Withdrawn", message=message, seconds=time.time() - start.started)
 
 
 def _failed(start: Report, error: BaseException) -> Report:

@@ -1,18 +1,15 @@
 """Bytes of a blob and back: tensors as safetensors, rows as parquet, the rest as canonical JSON. Never a pickle.
 
 The same arrays give the same bytes: safetensors orders tensors by dtype and name, parquet is written with fixed options
-as one file. Reading safetensors is done here, over any buffer, so that a local file is mapped and not read: pages
-come in as they are touched, and the arrays are private copies on write, so nobody can alter the store through them.
+as one file. Reading safetensors is done here, over the very buffer whose hash was checked: a file that is mapped could
+change between the check and the touch of a page. Nobody can alter the store through the arrays.
 """
 
 from __future__ import annotations
 
 import json
-import mmap
 from collections.abc import Mapping
-from functools import cache
 from math import prod
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -24,9 +21,6 @@ _DTYPES: Final[Mapping[str, str]] = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8",
     "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8",
 }  # fmt: skip
-
-#: Open files that a process allows itself.
-_FILES: Final = 2**16
 
 
 def tensors_to_bytes(arrays: Mapping[str, Array]) -> bytes:
@@ -44,7 +38,7 @@ def tensors_to_bytes(arrays: Mapping[str, Array]) -> bytes:
     return bytes(save({name: np.asarray(array, order="C") for name, array in arrays.items()}))
 
 
-def tensors_from_buffer(buffer: bytearray | mmap.mmap) -> dict[str, Array]:
+def tensors_from_buffer(buffer: bytearray) -> dict[str, Array]:
     """Arrays over the buffer of a safetensors file, without copying; writable where the buffer is."""
     length = int.from_bytes(buffer[:8], "little")
     header = json.loads(bytes(buffer[8 : 8 + length]))
@@ -52,29 +46,11 @@ def tensors_from_buffer(buffer: bytearray | mmap.mmap) -> dict[str, Array]:
     return {name: _array(buffer, 8 + length, info) for name, info in header.items()}
 
 
-def _array(buffer: bytearray | mmap.mmap, start: int, info: Mapping[str, Any]) -> Array:
+def _array(buffer: bytearray, start: int, info: Mapping[str, Any]) -> Array:
     dtype, shape = np.dtype(_DTYPES[info["dtype"]]), tuple(info["shape"])
     if prod(shape) == 0:
         return np.empty(shape, dtype)
     return np.frombuffer(buffer, dtype, prod(shape), start + info["data_offsets"][0]).reshape(shape)
-
-
-def tensors_from_file(path: Path) -> dict[str, Array]:
-    """Arrays over a private memory map of a safetensors file."""
-    _allow_many_files()
-    with path.open("rb") as file:
-        return tensors_from_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
-
-
-@cache
-def _allow_many_files() -> None:
-    """Raise the limit of open files: a map keeps its file open, and a large set has many shards."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def table_to_bytes(table: Any) -> memoryview:
@@ -87,13 +63,12 @@ def table_to_bytes(table: Any) -> memoryview:
     return memoryview(sink.getvalue())
 
 
-def table_from(source: Path | bytes) -> Any:
-    """The pyarrow table in a parquet file or its bytes."""
+def table_from(data: bytes | bytearray) -> Any:
+    """The pyarrow table in the bytes of a parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    mapped = isinstance(source, Path)
-    with pq.ParquetFile(source if mapped else pa.BufferReader(source), memory_map=mapped) as file:
+    with pq.ParquetFile(pa.BufferReader(data)) as file:
         return file.read()
 
 
@@ -102,6 +77,6 @@ def json_to_bytes(value: Any) -> bytes:
     return canonical(value).encode()
 
 
-def json_from_bytes(data: bytes) -> Any:
+def json_from_bytes(data: bytes | bytearray) -> Any:
     """The value in these bytes."""
     return json.loads(data)

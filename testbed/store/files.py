@@ -11,9 +11,11 @@ import errno
 import os
 import secrets
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, NamedTuple, Protocol
 
 from testbed.errors import EnvironmentProblem
@@ -21,14 +23,22 @@ from testbed.errors import EnvironmentProblem
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 TEMPORARY = "tmp"
+#: Folders of an object store that are listed one by one, and listings under way at a time.
+_MOST_FOLDERS, _SIDE_BY_SIDE = 128, 16
 
 
 class Entry(NamedTuple):
-    """One listed file: name, size in bytes, time of last change (seconds since the epoch)."""
+    """One listed file: name, size in bytes, time of last change (seconds since the epoch), names that it has."""
 
     name: str
     size: int
     modified: float
+    links: int = 1
+
+    @property
+    def held(self) -> int:
+        """Its part of the bytes: a blob of several owners has a name for each, and one more (see `space`)."""
+        return self.size // max(1, self.links - 1)
 
 
 class Files(Protocol):
@@ -36,13 +46,13 @@ class Files(Protocol):
 
     url: str
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str) -> bytes | bytearray:
         """The bytes of a file; FileNotFoundError where there is none."""
 
-    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
+    def read_many(self, names: Iterable[str]) -> dict[str, bytes | bytearray]:
         """The bytes of those of the files that exist."""
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
+    def write(self, name: str, data: bytes | bytearray | memoryview) -> None:
         """Write or replace a file atomically."""
 
     def prepare(self, name: str) -> None:
@@ -56,6 +66,12 @@ class Files(Protocol):
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove files; those already gone are no error."""
+
+    def link(self, name: str, other: str) -> bool:
+        """Give a file another name, in place of what has it; False where that cannot be: the bytes are then copied."""
+
+    def links(self, name: str) -> int:
+        """How many names a file has, 0 where there is none."""
 
     def local(self, name: str) -> Path | None:
         """The path of a file where it can be memory mapped, else None."""
@@ -101,22 +117,22 @@ class LocalFiles:
         self.root = root.absolute()
         self.url = str(self.root)
 
-    def read(self, name: str) -> bytes:
-        """The bytes of a file; FileNotFoundError where there is none."""
-        return (self.root / name).read_bytes()
+    def read(self, name: str) -> bytearray:
+        """The bytes of a file; FileNotFoundError where there is none, be it that a link or a pipe has its name."""
+        return read_regular(self.root / name)
 
-    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
+    def read_many(self, names: Iterable[str]) -> dict[str, bytes | bytearray]:
         """The bytes of those of the files that exist."""
-        found = {}
+        found: dict[str, bytes | bytearray] = {}
         for name in names:
             with suppress(FileNotFoundError):
                 found[name] = self.read(name)
         return found
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
+    def write(self, name: str, data: bytes | bytearray | memoryview) -> None:
         """Temporary name, fsync, rename, fsync of the folder."""
         target = self.root / name
-        temporary = self.root / TEMPORARY / f"{os.getpid()}-{secrets.token_hex(6)}"
+        temporary = self._temporary()
         with usable(self.url):
             self._folder(temporary.parent)
             self._folder(target.parent)
@@ -140,7 +156,7 @@ class LocalFiles:
         root = f"{self.root}/"
         for name in names:
             with suppress(FileNotFoundError, NotADirectoryError):
-                found[name] = os.stat(root + name).st_size  # noqa: PTH116 - twice as fast as Path.stat, and called in bulk
+                found[name] = os.lstat(root + name).st_size  # twice as fast as Path.lstat, and called in bulk
         return found
 
     def list(self, folder: str) -> Iterator[Entry]:
@@ -148,18 +164,44 @@ class LocalFiles:
         with suppress(FileNotFoundError), os.scandir(self.root / folder) as entries:
             for entry in entries:
                 name = f"{folder}/{entry.name}"
-                if entry.is_dir():
+                if entry.is_dir(follow_symlinks=False):
                     yield from self.list(name)
                     continue
                 with suppress(FileNotFoundError):  # another process may have removed it since
-                    stat = entry.stat()
-                    yield Entry(name, stat.st_size, stat.st_mtime)
+                    stat = entry.stat(follow_symlinks=False)
+                    yield Entry(name, stat.st_size, stat.st_mtime, stat.st_nlink)
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove files; those already gone are no error."""
         with usable(self.url):
             for name in names:
                 (self.root / name).unlink(missing_ok=True)
+
+    def link(self, name: str, other: str) -> bool:
+        """A hard link, moved into its place; False where there is no such file, or no links on this file system."""
+        target, temporary = self.root / other, self._temporary()
+        with usable(self.url):
+            self._folder(temporary.parent)
+            self._folder(target.parent)
+            try:
+                temporary.hardlink_to(self.root / name)
+                temporary.replace(target)
+                temporary.unlink(missing_ok=True)  # moving one name of a file over another of its names does nothing
+            except OSError as error:
+                if error.errno in _FULL:
+                    raise
+                return False
+            _sync_folder(target.parent)
+        return True
+
+    def links(self, name: str) -> int:
+        """How many names a file has, 0 where there is none."""
+        with suppress(FileNotFoundError):
+            return (self.root / name).stat().st_nlink
+        return 0
+
+    def _temporary(self) -> Path:
+        return self.root / TEMPORARY / f"{os.getpid()}-{secrets.token_hex(6)}"
 
     def local(self, name: str) -> Path | None:
         """The path of a file."""
@@ -176,7 +218,28 @@ class LocalFiles:
             raise NotADirectoryError(errno.ENOTDIR, "a file is in the way", str(folder))
 
 
-def _write_through(path: Path, data: bytes | memoryview) -> None:
+def read_regular(path: Path) -> bytearray:
+    """The bytes of a regular file; FileNotFoundError for anything else of its name, which could block or lead away."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise FileNotFoundError(errno.ENOENT, "no regular file", str(path)) from None
+        raise
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        stat = os.fstat(descriptor)
+        if not S_ISREG(stat.st_mode):
+            raise FileNotFoundError(errno.ENOENT, "no regular file", str(path))
+        data = bytearray(stat.st_size)
+        view, filled = memoryview(data), 0
+        while filled < len(data) and (count := file.readinto(view[filled:])):
+            filled += count
+        view.release()
+        del data[filled:]
+    return data
+
+
+def _write_through(path: Path, data: bytes | bytearray | memoryview) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         rest = memoryview(data)
@@ -209,7 +272,7 @@ class RemoteFiles:
         """The bytes of a file; FileNotFoundError where there is none."""
         return bytes(self._fs.cat_file(f"{self._root}/{name}"))
 
-    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
+    def read_many(self, names: Iterable[str]) -> dict[str, bytes | bytearray]:
         """The bytes of those of the files that exist, fetched side by side where the back end can."""
         paths = {f"{self._root}/{name}": name for name in names}
         found = self._fs.cat(list(paths), on_error="return") if paths else {}
@@ -218,7 +281,7 @@ class RemoteFiles:
                 raise value
         return {paths[path]: bytes(value) for path, value in found.items() if not isinstance(value, Exception)}
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
+    def write(self, name: str, data: bytes | bytearray | memoryview) -> None:
         """One PUT (several parts of one upload where the back end splits big files); readers see all or nothing."""
         with usable(self.url):
             try:
@@ -232,11 +295,18 @@ class RemoteFiles:
         """Nothing: an object store has no folders."""
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
-        """Sizes in bytes of those of the files that exist: asked one by one if few, else from one listing."""
+        """Sizes in bytes of those of the files that exist: asked one by one if few, else from listings.
+
+        A listing is of one folder of two letters, a thousandth of the store; of all where most of them are asked for.
+        """
         wanted = set(names)
         if len(wanted) > 8:
-            folders = {name.split("/", 1)[0] for name in wanted}
-            return {e.name: e.size for folder in folders for e in self.list(folder) if e.name in wanted}
+            folders = {name.rpartition("/")[0] for name in wanted}
+            if len(folders) > _MOST_FOLDERS:
+                folders = {name.split("/", 1)[0] for name in wanted}
+            with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+                listed = pool.map(lambda folder: list(self.list(folder)), sorted(folders))
+            return {e.name: e.size for entries in listed for e in entries if e.name in wanted}
         found = {}
         for name in wanted:
             with suppress(FileNotFoundError):
@@ -255,6 +325,14 @@ class RemoteFiles:
             for name in names:
                 with suppress(FileNotFoundError):
                     self._fs.rm_file(f"{self._root}/{name}")
+
+    def link(self, name: str, other: str) -> bool:
+        """False: an object has one name."""
+        return False
+
+    def links(self, name: str) -> int:
+        """One where the object is there: it has no other name."""
+        return len(self.sizes([name]))
 
     def local(self, name: str) -> Path | None:
         """None: a remote file cannot be mapped."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from testbed.digest import LENGTH, digest, digest_bytes
 
@@ -83,11 +83,11 @@ class Manifest:
         return _framed(body.encode())
 
 
-def _framed(body: bytes) -> bytes:
+def _framed(body: bytes | bytearray) -> bytes:
     return b"".join((_HEAD, digest_bytes(body).encode(), _MIDDLE, body, _TAIL))
 
 
-def parse(data: bytes) -> Manifest | None:
+def parse(data: bytes | bytearray) -> Manifest | None:
     """The manifest in these bytes, or None where they are not a whole, unaltered manifest of this version.
 
     >>> m = Manifest("d", "score", {"a": 1}, {}, {"x": Blob("ab/abc.json", "abc", 3, "json", "rows")}, {"n": 2})
@@ -97,10 +97,43 @@ def parse(data: bytes) -> Manifest | None:
     body = data[len(_HEAD) + LENGTH + len(_MIDDLE) : -len(_TAIL)]
     if data != _framed(body):
         return None
-    fields = json.loads(body)
-    if fields.pop("version") != MANIFEST_VERSION:
+    try:
+        fields = json.loads(body)
+        if not isinstance(fields, dict) or fields.pop("version") != MANIFEST_VERSION:
+            return None
+        content = fields.pop("content")
+        fields["blobs"] = {name: Blob(**blob) for name, blob in fields["blobs"].items()}
+        manifest = Manifest(**fields | {"dropped": tuple(fields["dropped"])})
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    content = fields.pop("content")
-    fields["blobs"] = {name: Blob(**blob) for name, blob in fields["blobs"].items()}
-    manifest = Manifest(**fields | {"dropped": tuple(fields["dropped"])})
-    return manifest if manifest.content == content else None
+    return manifest if _sound(manifest) and manifest.content == content else None
+
+
+def _sound(manifest: Manifest) -> bool:
+    """Whether every value is of its kind, and every file is named by a hash: a manifest may come from anybody."""
+    inputs, blobs = manifest.inputs, manifest.blobs
+    return (
+        _is_name(manifest.digest)
+        and isinstance(manifest.kind, str)
+        and all(isinstance(one, dict) for one in (manifest.recipe, inputs, blobs, manifest.meta))
+        and all(_is_name(one) for pair in inputs.items() for one in pair)
+        and all(_is_blob(blob, manifest.digest) for blob in blobs.values())
+        and all(name in blobs for name in manifest.dropped)
+    )
+
+
+def _is_blob(blob: Blob, owner: str) -> bool:
+    whose = (f"{blob.hash}.{blob.format}", f"{blob.hash}.{owner}.{blob.format}")
+    return (
+        _is_name(blob.hash)
+        and blob.format in get_args(Format)
+        and blob.file in tuple(f"{blob.hash[:2]}/{name}" for name in whose)
+        and type(blob.bytes) is int
+        and blob.bytes >= 0
+        and isinstance(blob.role, str)
+    )
+
+
+def _is_name(value: object) -> bool:
+    """Whether a value has the letters of a digest, and so can stand in a path."""
+    return isinstance(value, str) and value.isascii() and value.isalnum()

@@ -4,37 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from testbed.digest import digest_bytes, digest_file
-from testbed.errors import CorruptArtifact, EnvironmentProblem
-from testbed.store import codec
+from testbed.digest import digest_bytes
+from testbed.errors import CorruptArtifact
+from testbed.store import codec, space
 from testbed.store.files import open_files
 from testbed.store.manifest import Blob, Format, Manifest, parse
-from testbed.store.writer import WRITERS, Writer, blob_name, blob_of
+from testbed.store.writer import WRITERS, Writer, blob_name, blob_of, owned, shared_name
 from testbed.types import Array, Job
 
 #: Roles of blobs that a reader needs; None = all of them.
 Roles: TypeAlias = frozenset[str] | None
 
 NONE: Final[frozenset[str]] = frozenset()
-_BUDGET_REFRESH_SECONDS: Final = 1.0
-
-#: A file changed twice within a tick of the file system's clock looks as if it was changed once.
-_CLOCK_TICK_SECONDS: Final = 1.0
-
-#: What was hashed in this process: path -> ((inode, size, mtime in ns), hash).
-_checked: dict[Path, tuple[tuple[int, int, int], str]] = {}
-
-
-class StoreFull(EnvironmentProblem):
-    """Writing would pass the disk budget."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +59,8 @@ class Store:
 
     url       a folder or any fsspec URL
     max_disk  budget in bytes for blobs, None for no limit
+
+    `published` holds the digests of what was published through this object.
     """
 
     def __init__(self, url: str | os.PathLike[str], *, max_disk: int | None = None) -> None:
@@ -78,7 +68,7 @@ class Store:
         self.url = self.files.url
         self.max_disk = max_disk
         self._pins: dict[str, Manifest] | None = None
-        self._used, self._used_at = 0, float("-inf")
+        self.published: set[str] = set()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.url, self.max_disk)
@@ -103,7 +93,7 @@ class Store:
         """The manifests of those jobs that are finished, read together."""
         names = {manifest_name(d): d for d in digests}
         found = {names[name]: parse(data) for name, data in self.files.read_many(names).items()}
-        return {digest: manifest for digest, manifest in found.items() if manifest is not None}
+        return {digest: one for digest, one in found.items() if one is not None and one.digest == digest}
 
     def all_manifests(self) -> dict[str, Manifest]:
         """Every manifest in the store."""
@@ -136,23 +126,17 @@ class Store:
     # --- reading --------------------------------------------------------------------------------------------------
 
     def tensors(self, digest: str, name: str) -> dict[str, Array]:
-        """The arrays of a blob, hash checked; mapped into memory on a local store. Writing to them changes no file."""
-        blob = self._blob(digest, name, "safetensors")
-        source = self.verify_blob(digest, blob)
-        return (
-            codec.tensors_from_file(source)
-            if isinstance(source, Path)
-            else codec.tensors_from_buffer(bytearray(source))
-        )
+        """The arrays of a blob, over the bytes that were hashed. Writing to them changes no file."""
+        data = self.read_blob(digest, self._blob(digest, name, "safetensors"))
+        return codec.tensors_from_buffer(data if isinstance(data, bytearray) else bytearray(data))
 
     def table(self, digest: str, name: str) -> Any:
         """The pyarrow table of a blob, hash checked."""
-        return codec.table_from(self.verify_blob(digest, self._blob(digest, name, "parquet")))
+        return codec.table_from(self.read_blob(digest, self._blob(digest, name, "parquet")))
 
     def json(self, digest: str, name: str) -> Any:
         """The plain value of a blob, hash checked."""
-        source = self.verify_blob(digest, self._blob(digest, name, "json"))
-        return codec.json_from_bytes(source.read_bytes() if isinstance(source, Path) else source)
+        return codec.json_from_bytes(self.read_blob(digest, self._blob(digest, name, "json")))
 
     def check(self, digest: str, roles: Roles = None) -> None:
         """Read the blobs of these roles against their hashes; CorruptArtifact names the first that differs."""
@@ -198,20 +182,23 @@ class Store:
             raise CorruptArtifact(digest, f"blob {name!r} was dropped to save space")
         return manifest.blobs[name]
 
-    def verify_blob(self, digest: str, blob: Blob) -> Path | bytes:
-        """The path (local) or bytes (remote) of a blob that has its hash; else CorruptArtifact(digest)."""
-        name, path = blob_name(blob), self.files.local(blob_name(blob))
+    def read_blob(self, digest: str, blob: Blob) -> bytes | bytearray:
+        """The bytes of a blob that have its hash; else CorruptArtifact(digest). What was hashed is what is returned."""
+        return self._verified(digest, blob_name(blob), blob)
+
+    def verify_blob(self, digest: str, blob: Blob) -> None:
+        """CorruptArtifact(digest) unless the file of a blob has its hash."""
+        self._verified(digest, blob_name(blob), blob)
+
+    def _verified(self, digest: str, name: str, blob: Blob) -> bytes | bytearray:
         try:
-            if path is None:
-                data = self.files.read(name)
-                found = digest_bytes(data)
-            else:
-                found = _hash_of(path)
+            data = self.files.read(name)
         except FileNotFoundError:
             raise CorruptArtifact(digest, f"blob {blob.file} is absent") from None
+        found = digest_bytes(data)
         if found != blob.hash:
             raise CorruptArtifact(digest, f"blob {blob.file} has hash {found}: it was truncated or altered")
-        return data if path is None else path
+        return data
 
     # --- writing --------------------------------------------------------------------------------------------------
 
@@ -229,7 +216,7 @@ class Store:
         """
         inputs = {digest: self.require(digest).content for digest in job.needs}
         with ThreadPoolExecutor(WRITERS, thread_name_prefix="testbed-store") as pool:
-            writer = Writer(self, pool)
+            writer = Writer(self, job.digest, pool)
             folder = pool.submit(self.files.prepare, manifest_name(job.digest))
             yield writer
             writer.settle()
@@ -242,60 +229,61 @@ class Store:
         same = theirs is not None and theirs.inputs == manifest.inputs and theirs.reusable
         keep = theirs is not None and same and bool(self.present({"": (theirs, None)}))
         if not keep:
-            self._write_manifest(manifest)
+            self.write_manifest(manifest)
+        self.published.add(manifest.digest)
         self.clear_failure(manifest.digest)
 
-    def _write_manifest(self, manifest: Manifest) -> None:
-        self.files.write(manifest_name(manifest.digest), manifest.to_bytes())
-
-    def write_blob(self, data: bytes | memoryview, form: Format, role: str) -> Blob:
-        """Write bytes under their hash, unless they are there."""
-        blob = blob_of(data, form, role)
+    def write_blob(self, data: bytes | bytearray | memoryview, form: Format, role: str, owner: str = "") -> Blob:
+        """Write bytes under their hash as a blob of the artifact `owner`, unless they are there."""
+        blob = blob_of(data, form, role, owner)
         if self.lacks(blob):
-            self.files.write(blob_name(blob), data)
+            self.put(blob, data)
         return blob
 
     def lacks(self, blob: Blob) -> bool:
-        """Whether a blob must be written: it is absent, or a file of its name is damaged. Counts it in the budget."""
-        try:
-            self.verify_blob("", blob)
-        except CorruptArtifact:
-            self._budget(blob.bytes)
-            return True
-        return False
+        """Whether a blob must be written: it is absent, or a file of its name is damaged. Counts it in the budget.
 
-    def _budget(self, more: int) -> None:
-        if self.max_disk is None:
-            return
-        if time.monotonic() - self._used_at > _BUDGET_REFRESH_SECONDS:
-            self._used, self._used_at = sum(e.size for e in self.files.list("blobs")), time.monotonic()
-        if self._used + more > self.max_disk:
-            raise StoreFull(
-                f"the store {self.url} holds {self._used:,} bytes, and {more:,} more would pass the budget of "
-                f"{self.max_disk:,} (--max-disk); what was finished is kept. Run `testbed store gc`, keep less "
-                "(`keep: outputs`) or raise the budget"
-            )
-        self._used += more
+        A file of the artifact's own is not written where another owner has the same: it gets one more name.
+        """
+        if self._sound(blob_name(blob), blob):
+            return False
+        if owned(blob) and self._shared(blob):
+            return False
+        if self.max_disk is not None:
+            space.spend(self.files, blob.bytes, self.max_disk)
+        return True
+
+    def _shared(self, blob: Blob) -> bool:
+        name = shared_name(blob)
+        return self.files.local(name) is not None and self._sound(name, blob) and self.files.link(name, blob_name(blob))
+
+    def _sound(self, name: str, blob: Blob) -> bool:
+        try:
+            self._verified("", name, blob)
+        except CorruptArtifact:
+            return False
+        return True
+
+    def put(self, blob: Blob, data: bytes | bytearray | memoryview) -> None:
+        """Write the file of a blob that is lacking."""
+        try:
+            self.files.write(blob_name(blob), data)
+        finally:
+            if self.max_disk is not None:
+                space.written(self.files, blob.bytes)
+        if owned(blob):
+            self.files.link(blob_name(blob), shared_name(blob))
 
     def drop(self, digests: Iterable[str], role: str = "inputs") -> int:
         """Remove the blobs of a role of these artifacts; the manifests remember. Returns the bytes freed.
 
-        A file that another manifest still names stays.
+        What is removed is their own files (see `space`): nothing else in the store is read.
         """
-        known = self.manifests(digests)
-        gone: set[Blob] = set()
-        for manifest in known.values():
-            names = set(manifest.of_roles([role])) - set(manifest.dropped)
-            if names:
-                gone |= {manifest.blobs[name] for name in names}
-                self._write_manifest(replace_dropped(manifest, {*manifest.dropped, *names}))
-        if not gone:
-            return 0
-        named = {blob.file for m in self.all_manifests().values() for blob in m.kept().values()}
-        gone = {blob for blob in gone if blob.file not in named}
-        self.files.remove(blob_name(blob) for blob in gone)
-        self._used_at = float("-inf")
-        return sum({blob.file: blob.bytes for blob in gone}.values())
+        return space.drop(self, digests, role)
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Write or replace a manifest."""
+        self.files.write(manifest_name(manifest.digest), manifest.to_bytes())
 
     def set_aside(self, digest: str) -> None:
         """Withdraw a manifest whose blobs are not what it says, so that its job counts as not done."""
@@ -362,22 +350,6 @@ class Store:
 def stale(manifest: Manifest, known: Mapping[str, Manifest]) -> bool:
     """Whether an input's manifest is known with another content than the one consumed."""
     return any(d in known and known[d].content != content for d, content in manifest.inputs.items())
-
-
-def replace_dropped(manifest: Manifest, names: set[str]) -> Manifest:
-    """The manifest with these blobs marked as dropped; its content hash does not change."""
-    return replace(manifest, dropped=tuple(sorted(names)))
-
-
-def _hash_of(path: Path) -> str:
-    stat = path.stat()
-    state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-    if path in _checked and _checked[path][0] == state:
-        return _checked[path][1]
-    found = digest_file(path)
-    if time.time() - stat.st_mtime > _CLOCK_TICK_SECONDS:
-        _checked[path] = state, found
-    return found
 
 
 def _reopen(url: str, max_disk: int | None) -> Store:

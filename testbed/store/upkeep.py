@@ -10,7 +10,7 @@ import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -91,7 +91,10 @@ def gc(store: Store, *, keep: Collection[str] | None = None, grace: float = GRAC
     old = [e for folder in ("blobs", TEMPORARY, "aside") for e in store.files.list(folder) if e.modified <= before]
     gone = [entry for entry in old if entry.name not in named]
     store.files.remove(entry.name for entry in gone)
-    return sum(entry.size for entry in gone)
+    # A shared name that is left alone has no owner any more; its bytes are counted with it and not with the owner.
+    alone = [e for e in store.files.list("shared") if e.modified <= before and e.links == 1]
+    store.files.remove(entry.name for entry in alone)
+    return sum(entry.size for entry in (*alone, *(e for e in gone if e.links == 1)))
 
 
 def digests_in(text: str) -> set[str]:
@@ -114,13 +117,13 @@ def du(store: Store) -> Usage:
         dropped += sum(manifest.blobs[name].bytes for name in manifest.dropped)
         for blob in manifest.kept().values():
             entry = left.pop(f"blobs/{blob.file}", None)
-            by_kind[manifest.kind][blob.role] += entry.size if entry else 0
+            by_kind[manifest.kind][blob.role] += entry.held if entry else 0
     return Usage(
         artifacts=len(manifests),
         files=len(files),
-        total=sum(entry.size for entry in files.values()),
+        total=sum(entry.held for entry in files.values()),
         by_kind={kind: dict(sorted(roles.items())) for kind, roles in sorted(by_kind.items())},
-        unnamed=sum(entry.size for entry in left.values()),
+        unnamed=sum(entry.held for entry in left.values()),
         dropped=dropped,
     )
 
@@ -139,11 +142,8 @@ def merge(store: Store, other: Store) -> Merged:
 
 
 def _copy(store: Store, other: Store, manifest: Manifest) -> int:
-    copied = 0
-    for blob in manifest.kept().values():
-        source = other.verify_blob(manifest.digest, blob)
-        data = source.read_bytes() if isinstance(source, Path) else source
-        store.write_blob(data, blob.format, blob.role)
-        copied += blob.bytes
-    store.files.write(manifest_name(manifest.digest), manifest.to_bytes())
-    return copied
+    blobs = dict(manifest.blobs)
+    for name, blob in manifest.kept().items():
+        blobs[name] = store.write_blob(other.read_blob(manifest.digest, blob), blob.format, blob.role, manifest.digest)
+    store.write_manifest(replace(manifest, blobs=blobs))
+    return sum(blob.bytes for blob in manifest.kept().values())

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 WRITERS: Final = 4
 _SMALL_BYTES: Final = 2**20
 
+#: Roles of blobs whose file is its artifact's own, so that it can be dropped without asking who else names it.
+DROPPABLE: Final = frozenset({"inputs"})
+
 
 def blob_name(blob: Blob) -> str:
     """File name of a blob."""
@@ -31,8 +34,8 @@ class Writer:
     ones at once, so that no more than one shard and a few small blobs are in memory.
     """
 
-    def __init__(self, store: Store, pool: ThreadPoolExecutor) -> None:
-        self._store, self._pool = store, pool
+    def __init__(self, store: Store, owner: str, pool: ThreadPoolExecutor) -> None:
+        self._store, self._owner, self._pool = store, owner, pool
         self._pending: list[Future[None]] = []
         self.meta: dict[str, Any] = {}
         self.blobs: dict[str, Blob] = {}
@@ -55,17 +58,28 @@ class Writer:
             future.result()
         self._pending.clear()
 
-    def _add(self, name: str, data: bytes | memoryview, form: Format, role: str) -> None:
+    def _add(self, name: str, data: bytes | bytearray | memoryview, form: Format, role: str) -> None:
         if name in self.blobs:
             raise ValueError(f"blob {name!r} was already written in this artifact; each name is written once")
-        blob = self.blobs[name] = blob_of(data, form, role)
+        blob = self.blobs[name] = blob_of(data, form, role, self._owner)
         if self._store.lacks(blob):
-            self._pending.append(self._pool.submit(self._store.files.write, blob_name(blob), data))
+            self._pending.append(self._pool.submit(self._store.put, blob, data))
         if blob.bytes > _SMALL_BYTES or len(self._pending) >= 2 * WRITERS:
             self.settle()
 
 
-def blob_of(data: bytes | memoryview, form: Format, role: str) -> Blob:
-    """What a manifest says of these bytes."""
+def shared_name(blob: Blob) -> str:
+    """The name that all owners' files of one content have beside their own."""
+    return f"shared/{blob.hash[:2]}/{blob.hash}.{blob.format}"
+
+
+def owned(blob: Blob) -> bool:
+    """Whether the file is one artifact's own: its name says whose."""
+    return blob.file.count(".") == 2
+
+
+def blob_of(data: bytes | bytearray | memoryview, form: Format, role: str, owner: str) -> Blob:
+    """What the manifest of `owner` says of these bytes."""
     name = digest_bytes(data)
-    return Blob(f"{name[:2]}/{name}.{form}", name, memoryview(data).nbytes, form, role)
+    whose = f".{owner}" if role in DROPPABLE else ""
+    return Blob(f"{name[:2]}/{name}{whose}.{form}", name, memoryview(data).nbytes, form, role)

@@ -1,13 +1,17 @@
 """Reading a run folder: parts, runs in progress, damage, old mistakes."""
 
 import json
+import shutil
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from testbed.cli import app, guarded
 from testbed.errors import DataError, UsageError
 from testbed.report.load import find_run, read_run
 from testbed.report.page import page
+from testbed.report.payload import read_events
 from testbed.report.selection import selections
 
 
@@ -87,3 +91,53 @@ def test_tables_of_an_earlier_version_open(synthetic_run, tmp_path) -> None:
     assert len({row["condition_id"] for row in old.rows}) == 7
     assert old.select("SELECT count(*) AS n FROM results WHERE metric_params IS NULL")[0]["n"] == len(old.rows)
     assert page(old).count("pgd linf 0.2") > 0 and len(selections(old, 50)) == 1
+
+
+@pytest.mark.parametrize("name", ["a [1]", "all*", "who?", "it's"])
+@pytest.mark.parametrize("parts", [False, True])
+def test_a_folder_may_have_any_name(synthetic_run, tmp_path, name, parts):
+    folder = tmp_path / name
+    shutil.copytree(synthetic_run, folder)
+    shutil.copytree(synthetic_run, tmp_path / "a 1")  # what a pattern would find
+    if parts:
+        (folder / "samples.parquet").rename(folder / "whole")
+        (folder / "samples.parquet").mkdir()
+        (folder / "whole").rename(folder / "samples.parquet" / "part-00000.parquet")
+    run, plain = read_run(folder), read_run(synthetic_run)
+
+    assert run.rows == plain.rows
+    assert run.select("SELECT count(*) AS n FROM samples") == plain.select("SELECT count(*) AS n FROM samples")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("results.parquet", b"PAR1 damaged"),
+        ("results.parquet", None),
+        ("samples.parquet", None),
+        ("jobs.parquet", None),
+        ("plan.json", b"\xff\xfe"),
+        ("plan.json", b"[1]"),
+        ("plan.json", b"{"),
+        ("images/index.json", b"{}"),
+        ("images/index.json", b"[{}]"),
+        ("images/index.json", b"nothing"),
+    ],
+)
+def test_a_damaged_or_foreign_file_is_named(synthetic_run, tmp_path, name, content, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(synthetic_run, folder)
+    if content is None:
+        pq.write_table(pa.table({"foreign": [1]}), folder / name)
+    else:
+        (folder / name).write_bytes(content)
+
+    assert guarded(lambda: app(args=["report", str(folder)], prog_name="testbed")) == 1
+    said = capsys.readouterr().err
+    assert name in said and "run the grid again" in said and "internal" not in said
+
+
+def test_events_that_were_cut_short_are_no_events(tmp_path):
+    file = tmp_path / "events.jsonl"
+    file.write_text('{"event": "planned", "total": 2}\n{"event": "fini\n[1]\n{"event": "ended"}\n{"event"')
+    assert [event["event"] for event in read_events(file)] == ["planned", "ended"]

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -14,10 +15,11 @@ from testbed.cli import app, guarded
 from testbed.errors import UsageError
 from testbed.metrics.bootstrap import Draws
 from testbed.metrics.selection import may_be_best
-from testbed.report.candidates import _auroc, pools
+from testbed.report.candidates import _auroc, latencies, pools
 from testbed.report.load import read_run
 from testbed.report.page import asset, page
 from testbed.report.selection import ON_PAGE, notes, page_tables, parse_weights, selections, table_rows, verdict
+from testbed.types import JOBS, JOBS_VERSION, arrow_schema
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +151,6 @@ def test_a_combination_beaten_in_everything_is_not_on_the_front(table):
 
 
 def test_latency_is_of_forward_passes_and_only_if_all_models_have_it(folder, tmp_path):
-    import pyarrow as pa
-
-    from testbed.types import JOBS, JOBS_VERSION, arrow_schema
-
     def with_jobs(models):
         target = tmp_path / "-".join(models)
         target.mkdir()
@@ -218,8 +216,44 @@ def test_the_page_has_the_table_with_its_resamples(folder, table):
     assert inside["selection"] == [data]
 
 
-def test_a_run_without_samples_has_no_candidates(folder, tmp_path):
+def test_a_run_without_samples_has_no_candidates_and_says_why(folder, tmp_path, capsys):
     for name in ("results.parquet", "plan.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     assert pools(read_run(tmp_path)) == []
     assert page_tables(read_run(tmp_path)) == []
+    assert guarded(lambda: app(args=["report", str(tmp_path), "--weights", "equal"], prog_name="testbed")) == 2
+    said = capsys.readouterr().err
+    assert "no combination to choose from" in said and "robust: no samples on clean data" in said
+
+
+def test_means_over_sets_and_seeds_are_not_sets(folder, table, tmp_path):
+    """A group of OOD sets has a row for its mean, several training seeds have rows for theirs: neither has samples."""
+    for name in ("samples.parquet", "plan.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    whole = pq.read_table(folder / "results.parquet")
+    rows = whole.to_pylist()
+    aurocs = [r for r in rows if r["metric"] == "auroc"]
+    means = [r | {"ood_set": f"mean({group})", "group": group} for r in aurocs for group in ("near", "far")]
+    seeds = [r | {"metric": f"{r['metric']}:seed_mean", "train_seed": None} for r in rows]
+    aggregates = [r | {"kind": "aggregate", "condition": "all shifts"} for r in rows if r["ood_set"] is None]
+    every = pa.Table.from_pylist([*means, *rows, *seeds, *aggregates], schema=whole.schema)
+    pq.write_table(every, tmp_path / "results.parquet")
+    (found,) = selections(read_run(tmp_path), 400)
+
+    assert [c.name for c in found.candidates] == [c.name for c in table.candidates]
+    assert found.pool.left_out == table.pool.left_out
+    assert np.array_equal(found.values, table.values) and np.array_equal(found.replicates, table.replicates)
+    assert guarded(lambda: app(args=["report", str(tmp_path), "--weights", "equal"], prog_name="testbed")) == 0
+
+
+def test_latency_is_of_this_plans_jobs(folder, tmp_path):
+    for name in ("results.parquet", "samples.parquet"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "plan.json").write_text(json.dumps({"jobs": [{"digest": "own"}, {"digest": "also"}]}))
+    forward = dict.fromkeys(JOBS) | {"kind": "forward", "model": "net", "forwards": 100}
+    took = [
+        forward | {"digest": d, "seconds": s} for d, s in {"own": 1.0, "of another plan": 9.0, "also": None}.items()
+    ]
+    pq.write_table(pa.Table.from_pylist(took, schema=arrow_schema(JOBS, JOBS_VERSION)), tmp_path / "jobs.parquet")
+
+    assert latencies(read_run(tmp_path)) == {"net": 10.0}

@@ -12,6 +12,7 @@ import toy_jobs as toy
 from threadpoolctl import ThreadpoolController
 
 from testbed.errors import UsageError
+from testbed.runner import driver
 from testbed.runner.driver import MAX_STARTS, OnDemand, Options, allowed_failures, run
 from testbed.runner.events import Event
 from testbed.runner.outcome import Halted, Interrupted, Outcome
@@ -158,6 +159,52 @@ def test_max_failures_stops_starting(store: Store, limit: str | None, started: i
     assert len(toy.starts(store)) == started
     assert statuses(outcome) == ["failed"] * started + ["skipped"] * (6 - started)
     assert bool(outcome.stopped) == (limit is not None)
+
+
+class Uncounted(dict):
+    """Records that nobody may go through while jobs end: that would cost more the more there are."""
+
+    walks = 0
+
+    def values(self):
+        Uncounted.walks += 1
+        return super().values()
+
+
+def test_a_failure_and_a_drop_cost_the_same_whatever_was_done_before(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, wanted = toy.grid(sets=3, readers=4)
+    bad = [toy.job("make", name=f"bad {i}", n=1, trouble="raise") for i in range(20)]
+    walks = []
+    for number in (2, 20):
+        monkeypatch.setattr(driver, "Outcome", lambda jobs: Outcome(jobs, Uncounted()))
+        Uncounted.walks = 0
+        goal = [*bad[:number], *(jobs[d] for d in wanted)]
+        outcome = go(store, *jobs.values(), *bad[:number], wanted=goal, drop=frozenset({"inputs"}))
+        walks.append(Uncounted.walks)
+        assert outcome.count()["failed"] == number
+
+    assert walks[0] == walks[1]
+    sets = [d for d, j in jobs.items() if j.kind == "make"]
+    assert all(store.manifest(d).dropped == ("x",) for d in sets)
+
+
+def test_failures_that_are_kept_from_an_earlier_run_count(store: Store) -> None:
+    bad = [toy.job("make", name=f"bad {i}", n=1, trouble="raise") for i in range(4)]
+    go(store, *bad[:2], wanted=bad[:2])
+    outcome = go(store, *bad, wanted=bad, retry=False, max_failures="2")
+
+    assert statuses(outcome) == ["failed", "failed", "failed", "skipped"]
+    assert outcome.stopped.startswith("3 jobs failed")
+
+
+def test_what_another_run_withdrew_is_made_again(store: Store) -> None:
+    """It was published, and was gone when the worker looked: not the plug-in's fault."""
+    job = toy.job("make", name="w", n=1, trouble="withdrawn once")
+    outcome = go(store, job)
+
+    assert outcome.errors() == {} and toy.starts(store)[job.digest] == 2
 
 
 @pytest.mark.parametrize("text", ["many", "-1", "x%", "nan"])

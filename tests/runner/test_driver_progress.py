@@ -136,3 +136,22 @@ def test_time_left_without_costs_goes_by_numbers(clock: Callable[[float], None])
     clock(2.0)
 
     assert tally.seconds_left() == pytest.approx(6.0)
+
+
+def test_the_guess_costs_the_same_however_many_jobs_are_left(clock: Callable[[float], None]) -> None:
+    """Each event of a run shows it anew: it must not go through the jobs."""
+
+    class Unwalked(dict):
+        def __iter__(self):
+            raise AssertionError("went through all jobs")
+
+        values = items = keys = __iter__
+
+    jobs = [with_cost(kind, f"{kind} {i}", 10 + i) for kind in ("make", "add") for i in range(5)]
+    tally = Tally(jobs)
+    tally.take(Event("planned", None, {"total": 10, "cached": 0}, tuple(j.digest for j in jobs)))
+    clock(10.0)
+    finish(tally, jobs[0], 10.0)
+    tally._cost = Unwalked(tally._cost)
+
+    assert tally.seconds_left() == pytest.approx(sum(10 + i for i in range(1, 5)) + sum(10 + i for i in range(5)))

@@ -92,7 +92,7 @@ def test_files_are_what_other_programs_read(store: Store) -> None:
     assert pa.parquet.read_table(path_of(store, job, "rows")).to_pylist() == [{"value": 7}]
 
 
-def test_arrays_are_mapped_and_writing_to_them_changes_no_file(store: Store) -> None:
+def test_arrays_are_no_copies_and_writing_to_them_changes_no_file(store: Store) -> None:
     job = toy.job("make", name="a")
     publish(store, job, 7)
     before = path_of(store, job, "x/0000").read_bytes()
@@ -356,17 +356,42 @@ def test_importing_the_store_imports_no_heavy_package() -> None:
 
 
 def test_a_set_may_have_more_shards_than_the_usual_limit_of_open_files(tmp_path, run_python):
-    from safetensors.numpy import save_file
-
-    for number in range(100):
-        save_file({"x": np.full(3, number)}, tmp_path / f"{number}.safetensors")
+    store, job = Store(tmp_path), toy.job("make", name="a")
+    with store.writer(job) as writer:
+        for number in range(100):
+            writer.tensors(f"x/{number:03d}", {"x": np.full(3, number)})
     code = f"""
-        import pathlib, resource
+        import resource
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
-        from testbed.store.codec import tensors_from_file
-        maps = [tensors_from_file(pathlib.Path({str(tmp_path)!r}) / f"{{n}}.safetensors")["x"] for n in range(100)]
-        print(sum(int(x[0]) for x in maps))
+        from testbed.store import Store
+        store = Store({str(tmp_path)!r})
+        shards = [store.tensors({job.digest!r}, f"x/{{n:03d}}")["x"] for n in range(100)]
+        print(sum(int(x[0]) for x in shards))
     """
     ended = run_python(textwrap.dedent(code))
     assert ended.stdout == "4950\n", ended.stderr
+
+
+@pytest.mark.parametrize("name", ["x/0000", "rows", "state"])
+def test_a_bit_that_flips_after_a_check_becomes_no_result(store: Store, name: str) -> None:
+    """Not even where the file's size and time say that nothing happened, and what was read before stays."""
+    job = toy.job("make", name="a")
+    publish(store, job, 7)
+    read = {"x/0000": store.tensors, "rows": store.table, "state": store.json}[name]
+    path = path_of(store, job, name)
+    os.utime(path, (1, 1))
+    store.check(job.digest)
+    x = store.tensors(job.digest, "x/0000")["x"]
+    with path.open("r+b") as file:  # in place: no new file, and the old time again
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+    os.utime(path, (1, 1))
+
+    assert x.tolist() == [[7.0, 7.0]] * 3
+    with pytest.raises(CorruptArtifact, match="truncated or altered"):
+        read(job.digest, name)
+    publish(store, job, 7)
+    read(job.digest, name)
