@@ -88,7 +88,7 @@ class CW:
         """One run for these rows with their c; bool `[m]`, which were fooled."""
         import torch
 
-        from testbed.perturb.execution import limits
+        from testbed.perturb.geometry import limits
         from testbed.perturb.geometry import per_row
 
         from .adam import Adam

@@ -33,7 +33,7 @@ class DDN:
     """DDN in l2.
 
     eps           budget; None = the smallest perturbation found, whatever its size
-    init_epsilon  the first radius, in input units
+    init_epsilon  the first radius, as a share of the range of inputs
     gamma         relative change of the radius at each step
     levels        values a feature may have, evenly from bound to bound: 256 for 8-bit images. None = all
     target        as in `pgd`: the class each example is sent to. Only being given that class then counts as fooled
@@ -72,7 +72,7 @@ class DDN:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`. Draws for random targets only."""
         import torch
 
-        from testbed.perturb.execution import limits
+        from testbed.perturb.geometry import limits
         from testbed.perturb.geometry import length, per_row
 
         from .closest import Closest

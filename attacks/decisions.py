@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from testbed.perturb.attack import Found
-from testbed.perturb.execution import limits
+from testbed.perturb.geometry import limits
 from testbed.perturb.geometry import length, per_row
 from testbed.perturb.victim import Victim
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from testbed.perturb.attack import Found
     from testbed.perturb.victim import Victim
 
-#: The least length of a step, in input units.
+#: The least length of a step, the range of inputs being 1.
 LEAST = 1e-4
 
 
@@ -69,7 +69,7 @@ class DeepFool:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`. Draws nothing."""
         import torch
 
-        from testbed.perturb.execution import limits
+        from testbed.perturb.geometry import limits
 
         from .closest import Closest
         from .losses import ranked_targets

@@ -40,7 +40,7 @@ class EAD:
     eps                  budget in l1; None = the smallest perturbation found, whatever its size
     binary_search_steps  runs, each with another c
     steps                of FISTA in a run
-    initial_stepsize     of the first step, in input units for a gradient of 1
+    initial_stepsize     of the first step for a gradient of 1, as a share of the range of inputs
     confidence           the lead an image must have to count
     initial_const        c of the first run
     regularization       b, the weight of the l1 distance
@@ -106,7 +106,7 @@ class EAD:
         """One run for these rows with their c; bool `[m]`, which were fooled."""
         import torch
 
-        from testbed.perturb.execution import limits
+        from testbed.perturb.geometry import limits
         from testbed.perturb.geometry import per_row
 
         from .losses import margin

@@ -42,7 +42,7 @@ class FMN:
     """FMN in four norms.
 
     eps           budget; None = the smallest perturbation found, whatever its size
-    max_stepsize  alpha of the first step, an l2 length in input units; 10 in linf and l0, else 1, where absent
+    max_stepsize  alpha of the first step, an l2 length, the range of inputs being 1; 10 in linf and l0, else 1, where absent
     min_stepsize  alpha of the last; a hundredth of the first where absent
     gamma         relative change of the radius at the first step; 0.3 in l0, else 0.05, where absent
     min_gamma     relative change at the last

@@ -68,7 +68,7 @@ class Foolbox:
             "minimal": "FixedEpsilonAttack" not in ancestors(name), "adapter": False, "reference": Foolbox.reference,
         }  # fmt: skip
         parameters = (*_supplied(name), *parameters_of(name), *OWN)
-        return Plugin("attack", f"foolbox:{name}", name, parameters, facts, None, lambda: partial(attack, name))
+        return Plugin("attack", f"foolbox:{name}", name, parameters, facts, None, lambda: _named(name))
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,14 @@ def attack(name: str, model: Victim, x: Tensor, y: Tensor, *, generator: Any, rn
 
     own = {key: params.pop(key) for key in ("norm", "eps", "bounds", "exact", "target") if key in params}
     return run(Settings(name, params=params, **own), model, x, y, rng)
+
+
+
+def _named(name: str) -> Any:
+    """`attack` for one class; steps given as such are in the unit of eps, all other constants shares of the range."""
+    bound = partial(attack, name)
+    bound.lengths = ("abs_stepsize",)  # type: ignore[attr-defined]
+    return bound
 
 
 #: Classes that never ask for a gradient.

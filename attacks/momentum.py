@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from testbed.perturb.attack import Found
-from testbed.perturb.execution import limits
+from testbed.perturb.geometry import limits
 from testbed.perturb.geometry import confine
 from testbed.perturb.victim import Victim
 

@@ -87,6 +87,7 @@ class BIM:
     norms: ClassVar = ("linf", "l2", "l1")
     streams: ClassVar = True
     row_eps: ClassVar = True
+    lengths: ClassVar = ("step_size",)
     reference: ClassVar = Paper(
         "Adversarial examples in the physical world",
         "Alexey Kurakin and Ian Goodfellow and Samy Bengio",
@@ -136,6 +137,7 @@ class PGD:
     norms: ClassVar = ("linf", "l2", "l1")
     streams: ClassVar = True
     row_eps: ClassVar = True
+    lengths: ClassVar = ("step_size",)
     reference: ClassVar = Paper(
         "Towards deep learning models resistant to adversarial attacks",
         "Aleksander Madry and Aleksandar Makelov and Ludwig Schmidt and Dimitris Tsipras and Adrian Vladu",
@@ -194,7 +196,7 @@ class PGD:
 
     def _restart(self, model: Victim, x: Tensor, y: Tensor, rng: Any, tracker: Any, number: int) -> float:
         """One run from one start; the share of the loss gained on standing examples that came in the last quarter."""
-        from testbed.perturb.execution import limits
+        from testbed.perturb.geometry import limits
         from testbed.perturb.geometry import Budget, budget_of, confine, random_direction, spread, steepest
 
         from .losses import towards, towards_class

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SPSA:
-    """Simultaneous perturbation stochastic approximation; `samples` evaluations a step, half of them at x - delta v."""
+    """Simultaneous perturbation stochastic approximation; `samples` evaluations a step, half of them at x - delta v.
+
+    delta, learning_rate   as shares of the range of inputs
+    """
 
     eps: float
     norm: Literal["linf"] = "linf"
@@ -48,7 +51,7 @@ class SPSA:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
         import torch
 
-        from testbed.perturb.execution import limits
+        from testbed.perturb.geometry import limits
         from testbed.perturb.geometry import confine
 
         from .adam import Adam
@@ -154,7 +157,7 @@ class OnePixel:
         """Images `[m p c h w]`: each gene sets its pixel to its colour."""
         import torch
 
-        from testbed.perturb.execution import limits
+        from testbed.perturb.geometry import limits
 
         low, high = limits(self.bounds, x, x.device)
         m, p, k = genes.shape[:3]

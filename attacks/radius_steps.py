@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from testbed.perturb.execution import limits
+from testbed.perturb.geometry import limits
 from testbed.perturb.geometry import length
 from testbed.perturb.victim import Victim
 

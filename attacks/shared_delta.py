@@ -55,7 +55,7 @@ class Universal:
         import torch
 
         from testbed.perturb.attack import Found
-        from testbed.perturb.execution import limits
+        from testbed.perturb.geometry import limits
         from testbed.perturb.geometry import project, steepest
 
         from .losses import cross_entropy
@@ -79,7 +79,10 @@ class Universal:
 
 @dataclass(frozen=True)
 class Patch:
-    """A square covering `area` of the image, at a place of each example's own; steps of `step_size` along the sign."""
+    """A square covering `area` of the image, at a place of each example's own; steps along the sign.
+
+    step_size   as a share of the range of inputs
+    """
 
     area: float = 0.05
     steps: int = 100
@@ -108,7 +111,7 @@ class Patch:
         """x `[n c h w]` -> the attacked x; see `testbed.perturb.attack`."""
         import torch
 
-        from testbed.perturb.execution import limits
+        from testbed.perturb.geometry import limits
 
         from .losses import towards
         from .sampling import confirmed, gradient_of

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from testbed.perturb.execution import limits
+from testbed.perturb.geometry import limits
 from testbed.perturb.geometry import Budget, budget_of, per_row
 from testbed.perturb.victim import Victim
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from testbed.perturb.attack import Found
-from testbed.perturb.execution import limits
+from testbed.perturb.geometry import limits
 from testbed.perturb.geometry import Budget, budget_of
 from testbed.perturb.victim import Victim
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from testbed.perturb.attack import Found
-from testbed.perturb.execution import limits
+from testbed.perturb.geometry import limits
 from testbed.perturb.geometry import spread
 from testbed.perturb.victim import Victim
 

@@ -55,6 +55,7 @@ class MIFGSM:
     norms: ClassVar = ("linf",)
     kinds: ClassVar = ("image",)
     streams: ClassVar = True
+    lengths: ClassVar = ("step_size",)
     reference: ClassVar = Paper(
         "Boosting adversarial attacks with momentum",
         "Yinpeng Dong and Fangzhou Liao and Tianyu Pang and Hang Su and Jun Zhu and Xiaolin Hu and Jianguo Li",

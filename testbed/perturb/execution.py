@@ -15,9 +15,9 @@ from torch import Tensor
 from testbed import boundary, seeding
 from testbed.boundary import predicted
 from testbed.errors import DataError, PluginViolation, TestbedError
-from testbed.perturb import verify
+from testbed.perturb import unit, verify
 from testbed.perturb.attack import Attack, Found, seeded
-from testbed.perturb.geometry import length, per_row
+from testbed.perturb.geometry import length, limits, per_row
 from testbed.perturb.ledger import AttackResult, columns
 from testbed.perturb.restarts import summary
 from testbed.perturb.state import State
@@ -50,6 +50,8 @@ class Checked:
 
 def execute(attack: Attack, model: Any, x: Any, y: Any, *, ids: Any, seed: int) -> AttackResult:
     """See `Attack.run`."""
+    if (inside := unit.inside([attack], model, x, y)) is not None:
+        return inside.outside(execute(inside.attacks[0], inside.box, inside.u, y, ids=ids, seed=seed))
     training = bool(getattr(model, "training", False))
     with torch.inference_mode(False), frozen(model), torch.no_grad():
         state = State(model)
@@ -105,22 +107,6 @@ def averaged(victim: Victim, x: Tensor, fresh: int) -> Tensor:
     if fresh == 1:
         return victim(x)
     return torch.stack([victim(x).log_softmax(1) for _ in range(fresh)]).logsumexp(0) - math.log(fresh)
-
-
-def limits(bounds: Any, x: Tensor, device: Any = None) -> tuple[Any, Any]:
-    """Low and high: two floats, or tensors over the features where every feature has its own pair."""
-    pairs = np.asarray(bounds, dtype=np.float64)
-    if pairs.shape in ((2,), (1, 2)):
-        low, high = map(float, pairs.reshape(2))
-        return low, high
-    if pairs.shape != (x.shape[1] if x.dim() > 1 else 0, 2):
-        raise DataError(
-            f"attack: bounds must be (low, high) or one pair for each of the {tuple(x.shape[1:])} features, "
-            f"got shape {pairs.shape}"
-        )
-    shape = (1, -1, *(1,) * (x.dim() - 2))
-    columns_ = torch.as_tensor(pairs, dtype=torch.float32, device=device)
-    return columns_[:, 0].reshape(shape), columns_[:, 1].reshape(shape)
 
 
 def _attack(attack: Attack, victim: Victim, data: Checked, seed: int) -> Found:

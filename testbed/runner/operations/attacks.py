@@ -105,7 +105,7 @@ class Stand:
         with as_planned(job.recipe["runtime"]) as device:
             model = classifier(job, store, device)
             victim = victim_of(job, store, model)
-            box = unit.UnitBox(victim, first.spec) if unit.needed(first.spec) else None
+            box = unit.UnitBox.of(victim, first.spec) if unit.needed(first.spec) else None
             plugin = access.code("attack", job.recipe["attack"], store)
             yield cls(job, store, device, model, victim, box, plugin, first.spec, first.group_names, {})
 
