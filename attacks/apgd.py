@@ -69,7 +69,7 @@ class APGD:
         from .losses import towards
 
         ascent = Ascent(self.eps, self.norm, self.steps, self.rho, self.eot, self.bounds, judge=self.judge)
-        standing = Standing(x, y)
+        standing = Standing(x, y, model.held)
         for number in range(self.restarts):
             standing.attack(lambda rows: towards(self.loss, y[rows]), ascent, model, rng, f"apgd-{self.loss}/{number}")
         return standing.found()
@@ -114,7 +114,7 @@ class APGDT:
         from .ascent import Ascent, Standing
         from .losses import ranked_targets
 
-        standing = Standing(x, y)
+        standing = Standing(x, y, model.held)
         aims = ranked_targets(model(x, rows=torch.arange(len(x), device=x.device)), y, self.targets)
         for rank in range(aims.shape[1]):
             hopeless = self.hopeless and rank > 0

@@ -80,8 +80,8 @@ class State:
 class Standing:
     """Who still stands over several runs, and each example's image: first fooled, else the one of highest loss."""
 
-    def __init__(self, x: Tensor, y: Tensor) -> None:
-        self.x, self.y = x, y
+    def __init__(self, x: Tensor, y: Tensor, held: Tensor | None = None) -> None:
+        self.x, self.y, self.held = x, y, held
         self.best, self.loss = x.clone(), torch.full((len(x),), float("-inf"), device=x.device)
         self.first = torch.full((len(x),), -1, dtype=torch.long, device=x.device)
         self.spent = 0
@@ -108,6 +108,11 @@ class Standing:
             return
         climb(model, ascent, self, rows, now, aim)
         self.spent += ascent.steps + 1
+
+    def fooled(self, predicted: Tensor, rows: Tensor) -> Tensor:
+        """Which rows these predictions make fooled; none whose verdict is withheld (`Victim.held`)."""
+        found = predicted != self.y[rows]
+        return found if self.held is None else found & ~self.held[rows]
 
     def note(self, rows: Tensor, x: Tensor, evaluation: int) -> None:
         """These rows are fooled, by these images, at this evaluation of the current run."""
@@ -212,4 +217,4 @@ def _drop_fooled(
 
 def fooled_now(model: Victim, ascent: Ascent, standing: Standing, rows: Tensor, now: Tensor, logits: Tensor) -> Tensor:
     """Which rows are fooled; where `judge` asks for fresh draws, those that seem so must be fooled by them too."""
-    return confirmed(model, now, rows, logits, lambda predicted, at: predicted != standing.y[at], ascent.judge)
+    return confirmed(model, now, rows, logits, standing.fooled, ascent.judge)

@@ -184,8 +184,8 @@ class PGD:
         aim = None
         if self.target != "none":
             aim = aims(self.target, model(x, rows=torch.arange(len(x), device=x.device)), y, rng)
-        tracker = Tracker(x, y, aim)
-        runs = [Tracker(x, y) for _ in range(self.restarts)] if self.average else [tracker] * self.restarts
+        tracker = Tracker(x, y, aim, model.held)
+        runs = [Tracker(x, y, None, model.held) for _ in range(self.restarts)] if self.average else [tracker] * self.restarts
         gains = [self._restart(model, x, y, rng, run, number) for number, run in enumerate(runs)]
         if self.average:
             for run in runs:

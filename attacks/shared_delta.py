@@ -123,7 +123,7 @@ class Patch:
         side = min(max(round((self.area * h * w) ** 0.5), 1), h, w)
         where = window(torch.from_numpy(rng.uniform((2,), name="place")).to(x.device), side, c, h, w)
         mask = torch.zeros_like(x).flatten(1).scatter(1, where, 1.0).reshape(x.shape)
-        tracker, rows = Tracker(x, y), torch.arange(len(x), device=x.device)
+        tracker, rows = Tracker(x, y, None, model.held), torch.arange(len(x), device=x.device)
         start = torch.from_numpy(rng.uniform(tuple(x.shape[1:]), name="values")).to(x)
         now = torch.where(mask > 0, low + (high - low) * start, x)
         for _ in range(self.steps):

@@ -49,8 +49,9 @@ class Search:
     def ask(self) -> tuple[Tensor, Tensor]:
         """The margin loss of the images as they are (positive = fooled), and which are fooled."""
         logits = self.model(self.now, rows=self.rows)
-        labels = self.y[self.rows]
-        return margin(logits, labels), logits.argmax(1) != labels
+        labels, held = self.y[self.rows], self.model.held
+        fooled = logits.argmax(1) != labels
+        return margin(logits, labels), fooled if held is None else fooled & ~held[self.rows]
 
     def drop(self, fooled: Tensor, query: int) -> Tensor | None:
         """Take fooled examples out; the mask of those that stay, or None where all do."""

@@ -182,6 +182,8 @@ def prepared(
             f"attack {plugin.ref!r} moves the {plugin.facts['objective']}; a curve of robust accuracy takes an attack "
             "on labels"
         )
+    if any(one.transfer for one in attacks):
+        raise UsageError("a curve's examples stop where the attacked model errs; for another model attack at each eps")
     attacks = [unbounded(one) for one in attacks]
     with torch.inference_mode(False), frozen(model), torch.no_grad():
         state = State(model)

@@ -57,6 +57,7 @@ def execute(attack: Attack, model: Any, x: Any, y: Any, *, ids: Any, seed: int) 
         state = State(model)
         data = prepare(attack, model, x, y, ids, seed)
         victim = Victim(model, ids=data.ids, labels=data.y, batch=attack.batch)
+        victim.withheld = data.wrong if attack.transfer else None
         with verify.untouched(attack.plugin.ref, state.settled(), x=data.x, y=data.y):
             found = _attack(attack, victim, data, seed)
         result = judge(attack, model, data, found, victim.counts, seed)
@@ -110,9 +111,9 @@ def averaged(victim: Victim, x: Tensor, fresh: int) -> Tensor:
 
 
 def _attack(attack: Attack, victim: Victim, data: Checked, seed: int) -> Found:
-    """The plug-in on every example that is not wrong already, slice by slice."""
+    """The plug-in, slice by slice, on every example that is not wrong already; on all for another model."""
     whole = Found(data.x.clone(), data.wrong.long() - 1, torch.zeros_like(data.wrong), {})
-    rows = torch.nonzero(~data.wrong).flatten()
+    rows = torch.nonzero(~data.wrong | attack.transfer).flatten()
     if len(rows) == 0 or attack.eps == 0:
         return whole
     target = attack.plugin.build(**attack.params)
@@ -243,7 +244,8 @@ def _verified(attack: Attack, x: Tensor, data: Checked) -> tuple[Tensor, Tensor]
     if attack.norm is not None and attack.eps is not None:
         name, minimal = attack.plugin.ref, attack.plugin.facts["minimal"]
         x, projected = verify.budget(name, x, data.x, attack.norm, attack.eps, data.low, data.high, minimal=minimal)
-    x[data.wrong] = data.x[data.wrong]
+    if not attack.transfer:
+        x[data.wrong] = data.x[data.wrong]
     return x, projected
 
 

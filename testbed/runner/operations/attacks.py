@@ -113,8 +113,9 @@ class Stand:
         """The attack at one budget."""
         from testbed.perturb.attack import Attack
 
-        batch = self.job.recipe["runtime"]["batch"]
-        return Attack(self.plugin, params, self.job.recipe["norm"], eps, batch=batch, fixed=self.spec.categorical)
+        batch, elsewhere = self.job.recipe["runtime"]["batch"], self.job.recipe["victim"]["kind"] == "transfer"
+        fixed = self.spec.categorical
+        return Attack(self.plugin, params, self.job.recipe["norm"], eps, batch=batch, fixed=fixed, transfer=elsewhere)
 
     def examples(self) -> Iterator[Examples]:
         """What is attacked, shard by shard."""
@@ -185,7 +186,7 @@ def victim_of(job: Job, store: Store, model: Any) -> Any:
     from testbed.perturb.targets import with_bpda
 
     kind = job.recipe["victim"]["kind"]
-    if kind == "model":
+    if kind in ("model", "transfer"):
         return model.module
     if kind == "detector":
         return pushed(job, store, model)
