@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from testbed.perturb.attack import Found
-from testbed.perturb.geometry import limits
-from testbed.perturb.geometry import Budget, budget_of, per_row
+from testbed.perturb.geometry import Budget, budget_of, limits, per_row
 from testbed.perturb.victim import Victim
 
 from .balls import project_in_place, start, step_along
@@ -78,10 +77,14 @@ class State:
 
 
 class Standing:
-    """Who still stands over several runs, and each example's image: first fooled, else the one of highest loss."""
+    """Who still stands over several runs, and each example's image: first fooled, else the one of highest loss.
 
-    def __init__(self, x: Tensor, y: Tensor, held: Tensor | None = None) -> None:
-        self.x, self.y, self.held = x, y, held
+    held   bool `[n]`: examples that never count as fooled (`Victim.held`)
+    aim    int64 `[n]`: the classes of a targeted attack; an example is then fooled where it is given that class
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, held: Tensor | None = None, aim: Tensor | None = None) -> None:
+        self.x, self.y, self.held, self.aim = x, y, held, aim
         self.best, self.loss = x.clone(), torch.full((len(x),), float("-inf"), device=x.device)
         self.first = torch.full((len(x),), -1, dtype=torch.long, device=x.device)
         self.spent = 0
@@ -111,7 +114,7 @@ class Standing:
 
     def fooled(self, predicted: Tensor, rows: Tensor) -> Tensor:
         """Which rows these predictions make fooled; none whose verdict is withheld (`Victim.held`)."""
-        found = predicted != self.y[rows]
+        found = predicted != self.y[rows] if self.aim is None else predicted == self.aim[rows]
         return found if self.held is None else found & ~self.held[rows]
 
     def note(self, rows: Tensor, x: Tensor, evaluation: int) -> None:

@@ -51,8 +51,7 @@ class CalibrationAttack:
         import torch
 
         from testbed.perturb.attack import Found
-        from testbed.perturb.geometry import limits
-        from testbed.perturb.geometry import confine, per_row, steepest
+        from testbed.perturb.geometry import confine, limits, per_row, steepest
 
         low, high = limits(self.bounds, x, x.device)
         rows = torch.arange(len(x), device=x.device)

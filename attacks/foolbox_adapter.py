@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 #: Constructor arguments that are objects or side effects: the adapter or foolbox's own default supplies them.
 HIDDEN = frozenset({"self", "distance", "init_attack", "tensorboard", "constraint"})
-OWN = (Parameter("exact", bool, False), Parameter("target", str, ""))
+OWN = (Parameter("exact", bool, False), Parameter("target", str | int | tuple[int, ...], ""))
 #: The key of the draws of every foolbox attack; not foolbox's version, so that a release does not change them.
 DRAWS = "2/3.3.4"
 _NORMS = {"l0": "l0", "l1": "l1", "l2": "l2", "linf": "linf"}
@@ -80,7 +80,7 @@ class Settings:
     eps: float | None = None
     bounds: Any = (0.0, 1.0)
     exact: bool = False
-    target: str = ""
+    target: Any = ""
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -95,11 +95,11 @@ def attack(name: str, model: Victim, x: Tensor, y: Tensor, *, generator: Any, rn
     return run(Settings(name, params=params, **own), model, x, y, rng)
 
 
-
 def _named(name: str) -> Any:
     """`attack` for one class; steps given as such are in the unit of eps, all other constants shares of the range."""
     bound = partial(attack, name)
     bound.lengths = ("abs_stepsize",)  # type: ignore[attr-defined]
+    bound.row_target = True  # type: ignore[attr-defined]
     return bound
 
 

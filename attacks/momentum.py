@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from testbed.perturb.attack import Found
-from testbed.perturb.geometry import limits
-from testbed.perturb.geometry import confine
+from testbed.perturb.geometry import confine, limits
 from testbed.perturb.victim import Victim
 
 from .losses import Rows, aims, towards, towards_class

@@ -51,15 +51,19 @@ class SPSA:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
         import torch
 
-        from testbed.perturb.geometry import limits
-        from testbed.perturb.geometry import confine
+        from testbed.perturb.geometry import confine, limits
 
         from .adam import Adam
         from .losses import margin
         from .tracker import Tracker
 
         low, high = limits(self.bounds, x, x.device)
-        tracker, rows, now, adam = Tracker(x, y, None, model.held), torch.arange(len(x), device=x.device), x, Adam(x, self.learning_rate)
+        tracker, rows, now, adam = (
+            Tracker(x, y, None, model.held),
+            torch.arange(len(x), device=x.device),
+            x,
+            Adam(x, self.learning_rate),
+        )
         for step in range(self.steps):
             estimate = self._estimate(model, now, y, rows, rng, step)
             now = confine(now + adam.step(estimate), x[rows], "linf", self.eps, low, high)

@@ -55,8 +55,7 @@ class Universal:
         import torch
 
         from testbed.perturb.attack import Found
-        from testbed.perturb.geometry import limits
-        from testbed.perturb.geometry import project, steepest
+        from testbed.perturb.geometry import limits, project, steepest
 
         from .losses import cross_entropy
         from .sampling import gradient_of

@@ -56,6 +56,7 @@ class MIFGSM:
     kinds: ClassVar = ("image",)
     streams: ClassVar = True
     lengths: ClassVar = ("step_size",)
+    row_target: ClassVar = True
     reference: ClassVar = Paper(
         "Boosting adversarial attacks with momentum",
         "Yinpeng Dong and Fangzhou Liao and Tianyu Pang and Hang Su and Jun Zhu and Xiaolin Hu and Jianguo Li",

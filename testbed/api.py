@@ -50,6 +50,8 @@ def attack(
     chosen = norm if norm is not None else default_norm(plugin)
     if isinstance(budget, str):
         raise UsageError(f"attack {ref!r}: eps must be a number or a fraction such as '8/255', got {eps!r}")
+    if hasattr(params.get("target"), "tolist"):  # an array or a tensor
+        params["target"] = params["target"].tolist()
     typed = _fitting(plugin, params, lambda: bind(plugin, params, chosen, budget, bounds))
     return Attack(plugin, typed, chosen, None if budget is None else float(budget), bounds, batch, (), transfer)
 

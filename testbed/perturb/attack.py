@@ -15,6 +15,7 @@ Rules
 - A plug-in that draws from `rng` gets draws keyed by example. One that asks for a torch `generator`, or that is
   batch-coupled, gets a seed for each slice (a function of the slice's ids), set for torch, numpy and random and put
   back afterwards.
+- One that asks for `others` gets, where the target is given, the set's rightly classified images and their labels.
 - A plug-in class with `streams = True` takes the whole set and leaves the cutting to the victim; others are given
   slices of `batch` examples.
 - A security curve (`testbed.perturb.descent`) gives a plug-in class with `row_eps = True` its eps as a float32 tensor

@@ -105,8 +105,7 @@ class Inside:
 
 
 def inside(attacks: Sequence[Attack], model: Any, x: Any, y: Any) -> Inside | None:
-    """The attacks and the set in the unit box of the attacks' bounds; None where it is the unit box already, or nothing can
-    move.
+    """The attacks and the set in the unit box of the attacks' bounds; None where it is that or nothing can move.
 
     Raises DataError as `testbed.perturb.verify.inputs` does.
     """

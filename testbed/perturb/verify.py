@@ -39,9 +39,7 @@ def labels(given: Any, n: int) -> Tensor:
     return boundary.row_major(y.long().reshape(-1))
 
 
-def inputs(
-    x: Tensor, y: Tensor, low: Any, high: Any, *, labelled: bool, width: float = 1.0
-) -> tuple[Tensor, Tensor]:
+def inputs(x: Tensor, y: Tensor, low: Any, high: Any, *, labelled: bool, width: float = 1.0) -> tuple[Tensor, Tensor]:
     """Checked inputs and bool `[n]`: which were clipped to the bounds; `width` is how far apart those are."""
     if not x.is_floating_point():
         raise DataError(

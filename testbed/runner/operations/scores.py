@@ -230,10 +230,10 @@ def samples(job: Job, store: Store, writer: Writer) -> None:
 
 
 def own_verdict(book: Mapping[str, Array], logits: Array, labels: Array) -> dict[str, Array]:
-    """A ledger of an attack on another model as one of this model's: what it cost and how far it went, and own verdicts.
+    """A ledger of an attack on another model as one of this model's: cost, distance, and own verdicts.
 
-    Which evaluation first fooled an example, what it was fooled by and how sure the model was before are of the attacked
-    model, so they are left out.
+    Which evaluation first fooled an example, what it was fooled by and how sure the model was before are of the
+    attacked model, so they are left out.
     """
     known = labels >= 0
     z, at = logits.astype(np.float64), np.maximum(labels, 0)[:, None]
