@@ -109,7 +109,7 @@ def inside(attacks: Sequence[Attack], model: Any, x: Any, y: Any) -> Inside | No
 
     Raises DataError as `testbed.perturb.verify.inputs` does.
     """
-    first, x = attacks[0], torch.as_tensor(x)
+    first, x = attacks[0], verify.tensor(x)
     pairs = np.asarray(first.bounds, dtype=np.float64).reshape(-1, 2)
     width = float((pairs[:, 1] - pairs[:, 0]).max(initial=0.0))
     if width == 0 or (width == 1 and not pairs[:, 0].any()):
