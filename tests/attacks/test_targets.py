@@ -14,10 +14,12 @@ from testbed_attacks.hopskipjump import HopSkipJump
 import testbed
 from testbed import plugins
 from testbed.errors import DataError, UsageError
+from testbed.perturb.aims import of_groups
 from testbed.perturb.attack import Attack, bind
 from testbed.perturb.levels import levels
 from testbed.perturb.only import only
 from testbed.perturb.victim import Victim
+from testbed.types import Examples, Spec
 
 #: Attack -> norms and what makes it short; every attack that can be sent to a class.
 CASES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
@@ -125,3 +127,15 @@ def test_a_target_that_cannot_be_is_refused(target: Any) -> None:
     model, x, y = subject()
     with pytest.raises((DataError, UsageError), match="target"):
         testbed.attack("pgd", eps=0.1, steps=2, target=target).run(model, x, y)
+
+
+def test_the_groups_of_a_set_can_be_its_targets() -> None:
+    attack, spec = testbed.attack("pgd", eps=0.1, target="groups"), Spec("image", (2, 2, 1), 4)
+    x, y, ids = np.zeros((3, 2, 2, 1), np.uint8), np.zeros(3, np.int64), np.arange(3)
+    spelled = of_groups(attack, Examples(x, y, ids, spec, np.array([1, 0, 1]), ("2", "3")))
+    assert spelled.params["target"] == (3, 2, 3)
+    for groups, names, words in ((None, (), "has no groups"), (np.array([0, 0, 0]), ("left",), "got 'left'")):
+        with pytest.raises(DataError, match=words):
+            of_groups(attack, Examples(x, y, ids, spec, groups, names))
+    plain = testbed.attack("pgd", eps=0.1, target=3)
+    assert of_groups(plain, Examples(x, y, ids, spec)) is plain
