@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from testbed.types import Paper
 
+from .pgd import Target
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -41,6 +43,7 @@ class APGD:
     rho       share of rising steps below which the step is halved
     eot       gradients averaged per step, for models that draw random numbers
     judge     fresh draws, with the mean of whose predictions an example must be fooled to leave
+    target    as in `pgd`: the class each example is sent to; the loss is then the targeted one of that name
     """
 
     eps: float
@@ -51,11 +54,13 @@ class APGD:
     rho: float = 0.75
     eot: int = 1
     judge: int = 1
+    target: Target = "none"
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf", "l2", "l1")
     streams: ClassVar = True
     row_eps: ClassVar = True
+    row_target: ClassVar = True
     reference: ClassVar = PAPER
 
     @property
@@ -65,14 +70,23 @@ class APGD:
 
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
+        import torch
+
         from .ascent import Ascent, Standing
-        from .losses import towards
+        from .losses import aims, towards, towards_class
 
         ascent = Ascent(self.eps, self.norm, self.steps, self.rho, self.eot, self.bounds, judge=self.judge)
-        standing = Standing(x, y)
+        aim = None
+        if self.target != "none":
+            aim = aims(self.target, model(x, rows=torch.arange(len(x), device=x.device)), y, rng)
+        standing = Standing(x, y, model.held, aim)
+
+        def rise(rows: Tensor) -> Any:
+            return towards(self.loss, y[rows]) if aim is None else towards_class(self.loss, y[rows], aim[rows])
+
         for number in range(self.restarts):
-            standing.attack(lambda rows: towards(self.loss, y[rows]), ascent, model, rng, f"apgd-{self.loss}/{number}")
-        return standing.found()
+            standing.attack(rise, ascent, model, rng, f"apgd-{self.loss}/{number}")
+        return standing.found(**({} if aim is None else {"targets_reached": int((standing.first > 0).sum())}))
 
 
 @dataclass(frozen=True)
@@ -114,7 +128,7 @@ class APGDT:
         from .ascent import Ascent, Standing
         from .losses import ranked_targets
 
-        standing = Standing(x, y)
+        standing = Standing(x, y, model.held)
         aims = ranked_targets(model(x, rows=torch.arange(len(x), device=x.device)), y, self.targets)
         for rank in range(aims.shape[1]):
             hopeless = self.hopeless and rank > 0

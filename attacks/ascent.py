@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from testbed.perturb.attack import Found
-from testbed.perturb.execution import limits
-from testbed.perturb.geometry import Budget, budget_of, per_row
+from testbed.perturb.geometry import Budget, budget_of, limits, per_row
 from testbed.perturb.victim import Victim
 
 from .balls import project_in_place, start, step_along
@@ -78,10 +77,14 @@ class State:
 
 
 class Standing:
-    """Who still stands over several runs, and each example's image: first fooled, else the one of highest loss."""
+    """Who still stands over several runs, and each example's image: first fooled, else the one of highest loss.
 
-    def __init__(self, x: Tensor, y: Tensor) -> None:
-        self.x, self.y = x, y
+    held   bool `[n]`: examples that never count as fooled (`Victim.held`)
+    aim    int64 `[n]`: the classes of a targeted attack; an example is then fooled where it is given that class
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, held: Tensor | None = None, aim: Tensor | None = None) -> None:
+        self.x, self.y, self.held, self.aim = x, y, held, aim
         self.best, self.loss = x.clone(), torch.full((len(x),), float("-inf"), device=x.device)
         self.first = torch.full((len(x),), -1, dtype=torch.long, device=x.device)
         self.spent = 0
@@ -108,6 +111,11 @@ class Standing:
             return
         climb(model, ascent, self, rows, now, aim)
         self.spent += ascent.steps + 1
+
+    def fooled(self, predicted: Tensor, rows: Tensor) -> Tensor:
+        """Which rows these predictions make fooled; none whose verdict is withheld (`Victim.held`)."""
+        found = predicted != self.y[rows] if self.aim is None else predicted == self.aim[rows]
+        return found if self.held is None else found & ~self.held[rows]
 
     def note(self, rows: Tensor, x: Tensor, evaluation: int) -> None:
         """These rows are fooled, by these images, at this evaluation of the current run."""
@@ -212,4 +220,4 @@ def _drop_fooled(
 
 def fooled_now(model: Victim, ascent: Ascent, standing: Standing, rows: Tensor, now: Tensor, logits: Tensor) -> Tensor:
     """Which rows are fooled; where `judge` asks for fresh draws, those that seem so must be fooled by them too."""
-    return confirmed(model, now, rows, logits, lambda predicted, at: predicted != standing.y[at], ascent.judge)
+    return confirmed(model, now, rows, logits, standing.fooled, ascent.judge)

@@ -13,8 +13,8 @@ authors, which counts every x'' and not only those whose x' fools):
     x'' fooled more than 0.25: source_step grows; less than 0.1: it shrinks
 
 after which the answers are forgotten. An example is done when its source_step falls below `source_step_convergance` or,
-within a budget, at its first image inside the ball. Draws, sizes and answers are each example's own. There are no
-targets: a start would need images of the class aimed at, from other examples.
+within a budget, at its first image inside the ball. Draws, sizes and answers are each example's own. With a
+target the start is an image of that class from the same set (`decisions`), so that results depend on the set.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ SPHERE, SOURCE = (100, 0.2, 0.5), (30, 0.1, 0.25)
 class Boundary:
     """The boundary attack in l2.
 
+    target                   a class, or one an example, that each is sent to; only being given it then counts
     eps                      budget; None = the smallest perturbation found, whatever its size
     spherical_step           the first, relative to the distance
     source_step              the first, relative to the distance
@@ -56,6 +57,7 @@ class Boundary:
     source_step: float = 0.01
     source_step_convergance: float = 1e-7
     step_adaptation: float = 1.5
+    target: Literal["none", "groups"] | int | tuple[int, ...] = "none"
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("l2",)
@@ -64,6 +66,7 @@ class Boundary:
     minimal: ClassVar = True
     white_box: ClassVar = False
     streams: ClassVar = True
+    row_target: ClassVar = True
     reference: ClassVar = Paper(
         "Decision-based adversarial attacks: reliable attacks against black-box machine learning models",
         "Wieland Brendel and Jonas Rauber and Matthias Bethge", 2018, "ICLR", "1712.04248",
@@ -82,13 +85,13 @@ class Boundary:
         """Evaluations of an example, about: one a step, one more in every tenth, a dozen to begin with."""
         return self.steps + self.steps // LOOK + HALVINGS + 2, 0
 
-    def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
+    def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any, others: Any = None) -> Found:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
         import torch
 
         from .decisions import Decisions
 
-        asked = Decisions(self, model, x, y)
+        asked = Decisions(self, model, x, y, others)
         rows, noise = asked.start(rng)
         asked.back(rows, noise, HALVINGS)
         sizes = torch.tensor([self.spherical_step, self.source_step], device=x.device).repeat(len(rows), 1)

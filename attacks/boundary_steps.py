@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from testbed.perturb.execution import limits
-from testbed.perturb.geometry import Budget, budget_of, length, per_row
+from testbed.perturb.geometry import Budget, budget_of, length, limits, per_row
 from testbed.perturb.victim import Victim
 
 from .closest import Closest

@@ -40,6 +40,7 @@ class CalibrationAttack:
     draws: ClassVar = "1/1"
     objective: ClassVar = "confidence"
     streams: ClassVar = True
+    lengths: ClassVar = ("step_size",)
     reference: ClassVar = Paper(
         "Calibration attacks: a comprehensive study of adversarial attacks on model confidence",
         "Stephen Obadinma and Xiaodan Zhu and Hongyu Guo", 2024, "TMLR", "2401.02718",
@@ -50,8 +51,7 @@ class CalibrationAttack:
         import torch
 
         from testbed.perturb.attack import Found
-        from testbed.perturb.execution import limits
-        from testbed.perturb.geometry import confine, per_row, steepest
+        from testbed.perturb.geometry import confine, limits, per_row, steepest
 
         low, high = limits(self.bounds, x, x.device)
         rows = torch.arange(len(x), device=x.device)

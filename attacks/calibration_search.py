@@ -53,8 +53,7 @@ class CalibrationSquare:
         import torch
 
         from testbed.perturb.attack import Found
-        from testbed.perturb.execution import limits
-        from testbed.perturb.geometry import per_row
+        from testbed.perturb.geometry import limits, per_row
 
         from .calibration_attack import direction
         from .square import BLOCK, side

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from testbed.types import Paper
 
+from .pgd import Target
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -53,7 +55,7 @@ class CW:
     confidence: float = 0.0
     initial_const: float = 0.001
     abort_early: bool = True
-    target: Literal["none", "second", "least", "random"] = "none"
+    target: Target = "none"
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("l2",)
@@ -61,6 +63,7 @@ class CW:
     draws: ClassVar = 2
     minimal: ClassVar = True
     streams: ClassVar = True
+    row_target: ClassVar = True
     reference: ClassVar = Paper(
         "Towards evaluating the robustness of neural networks", "Nicholas Carlini and David Wagner",
         2017, "IEEE S&P", "1608.04644",
@@ -88,8 +91,7 @@ class CW:
         """One run for these rows with their c; bool `[m]`, which were fooled."""
         import torch
 
-        from testbed.perturb.execution import limits
-        from testbed.perturb.geometry import per_row
+        from testbed.perturb.geometry import limits, per_row
 
         from .adam import Adam
         from .losses import margin

@@ -49,6 +49,8 @@ def run(
         value = cross_entropy(logits, y[rows])
         near = within(length(found.x - x[rows], norm), eps, norm, x[0].numel())
         fooled = (logits.argmax(1) != y[rows]) & near
+        if model.held is not None:
+            fooled &= ~model.held[rows]
         better = fooled | (near & (value > loss[rows]))
         out[rows[better]], loss[rows[better]] = found.x[better], value[better]
         step = (

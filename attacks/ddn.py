@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from testbed.types import Paper
 
+from .pgd import Target
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -33,7 +35,7 @@ class DDN:
     """DDN in l2.
 
     eps           budget; None = the smallest perturbation found, whatever its size
-    init_epsilon  the first radius, in input units
+    init_epsilon  the first radius, as a share of the range of inputs
     gamma         relative change of the radius at each step
     levels        values a feature may have, evenly from bound to bound: 256 for 8-bit images. None = all
     target        as in `pgd`: the class each example is sent to. Only being given that class then counts as fooled
@@ -45,7 +47,7 @@ class DDN:
     steps: int = 100
     gamma: float = 0.05
     levels: int | None = None
-    target: Literal["none", "second", "least", "random"] = "none"
+    target: Target = "none"
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("l2",)
@@ -53,6 +55,7 @@ class DDN:
     draws: ClassVar = 2
     minimal: ClassVar = True
     streams: ClassVar = True
+    row_target: ClassVar = True
     reference: ClassVar = Paper(
         "Decoupling direction and norm for efficient gradient-based L2 adversarial attacks and defenses",
         "Jérôme Rony and Luiz G. Hafemann and Luiz S. Oliveira and Ismail Ben Ayed and Robert Sabourin and "
@@ -72,8 +75,7 @@ class DDN:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`. Draws for random targets only."""
         import torch
 
-        from testbed.perturb.execution import limits
-        from testbed.perturb.geometry import length, per_row
+        from testbed.perturb.geometry import length, limits, per_row
 
         from .closest import Closest
         from .losses import odds

@@ -1,8 +1,9 @@
 """What decision-based attacks share: labels alone, an image to start from, and the way back to the boundary.
 
 The start is an image of uniform noise that fools. An example is tried TRIES times, with draws of its own; one that no
-noise fools has no start, and its attack has failed. The way back is a bisection between the clean image x* and a
-fooling one x', along
+noise fools has no start, and its attack has failed. With a target it is the nearest image of that class in the set,
+as long as the model gives it that class. The way back is a bisection between the clean image x* and a fooling one x',
+along
 
     l2     x* + a (x' - x*)                                  0 <= a <= 1
     linf   x* + the part of x' - x* within a |x' - x*|_inf
@@ -19,11 +20,11 @@ import torch
 from torch import Tensor
 
 from testbed.perturb.attack import Found
-from testbed.perturb.execution import limits
-from testbed.perturb.geometry import length, per_row
+from testbed.perturb.geometry import length, limits, per_row
 from testbed.perturb.victim import Victim
 
 from .closest import Closest
+from .losses import aims
 
 #: How much further out than the closest image seen the returned one is, as a share of its distance.
 CLEAR = 2.0**-16
@@ -36,12 +37,15 @@ class Decisions:
 
     attack   has `eps`, `norm` ("l2" or "linf") and `bounds`
     asked    int64 `[n]`, queries of each example
+    others   images and labels of the set, from which those with a target start; the examples themselves where absent
     """
 
-    def __init__(self, attack: Any, model: Victim, x: Tensor, y: Tensor) -> None:
+    def __init__(self, attack: Any, model: Victim, x: Tensor, y: Tensor, others: Any = None) -> None:
+        self.others = (x, y) if others is None else others
         self.model, self.norm = model, attack.norm
         self.low, self.high = limits(attack.bounds, x, x.device)
-        self.closest = Closest(x, y, attack.eps, attack.norm)
+        aim = None if attack.target == "none" else aims(attack.target, y[:, None], y, None)
+        self.closest = Closest(x, y, attack.eps, attack.norm, aim=aim)
         self.asked = torch.zeros(len(x), dtype=torch.long, device=x.device)
 
     def fools(self, rows: Tensor, x: Tensor) -> Tensor:
@@ -62,19 +66,36 @@ class Decisions:
         return length(x - self.closest.x[rows], self.norm).to(x.dtype)
 
     def start(self, rng: Any) -> tuple[Tensor, Tensor]:
-        """The rows that have a start, and noise `[m ...]` that fools them."""
+        """The rows that have a start, and images `[m ...]` that fool them: nearest of the class aimed at, or noise."""
         clean = self.closest.x
         noise, rows = torch.zeros_like(clean), torch.arange(len(clean), device=clean.device)
+        if self.closest.aim is not None:
+            known, others = self._nearest(self.closest.aim)
+            fooled = self.see(known, others)
+            noise[known[fooled]] = others[fooled]
+            rows = rows[self.closest.distance.isinf()]
         for number in range(TRIES):
+            if len(rows) == 0:
+                break
             draws = rng.take(rows.cpu().numpy()).uniform(tuple(clean.shape[1:]), name=f"start{number}")
             tried = self.low + (self.high - self.low) * torch.from_numpy(draws).to(clean)
             fooled = self.see(rows, tried)
             noise[rows[fooled]] = tried[fooled]
             rows = rows[~fooled]
-            if len(rows) == 0:
-                break
         begun = torch.nonzero(self.closest.distance.isfinite()).flatten()
         return begun, noise[begun]
+
+    def _nearest(self, aim: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows for whose aim the set has images, and of those `[m ...]` the nearest: the paper takes any."""
+        clean, (pool, labels) = self.closest.x, self.others
+        rows, found = list[Tensor](), list[Tensor]()
+        for wanted in torch.unique(aim):
+            there, asking = torch.nonzero(labels == wanted).flatten(), torch.nonzero(aim == wanted).flatten()
+            if len(there):
+                away = torch.cdist(clean[asking].flatten(1).double(), pool[there].flatten(1).double())
+                rows.append(asking)
+                found.append(pool[there[away.argmin(1)]])
+        return (torch.cat(rows), torch.cat(found)) if rows else (aim[:0], clean[:0])
 
     def back(self, rows: Tensor, x: Tensor, halvings: int) -> Tensor:
         """From fooling images x `[m ...]` back to the boundary; a row inside its budget goes no further."""

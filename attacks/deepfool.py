@@ -22,13 +22,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from testbed.types import Paper
 
+from .pgd import Target
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from testbed.perturb.attack import Found
     from testbed.perturb.victim import Victim
 
-#: The least length of a step, in input units.
+#: The least length of a step, the range of inputs being 1.
 LEAST = 1e-4
 
 
@@ -39,6 +41,8 @@ class DeepFool:
     eps         budget; None = whatever distance it takes. It ends at the first image that fools either way
     candidates  classes looked at in each step, the label among them; each further one costs a gradient
     overshoot   how far beyond the linearised boundary, relative to the way to it
+    target      as in `pgd`: the class t each example is sent to. The boundary is then that of t and the likeliest other
+                class, f = z_t - max_{i != t} z_i, at each step, and only being given t counts (the paper has none)
     """
 
     eps: float | None = None
@@ -46,6 +50,7 @@ class DeepFool:
     steps: int = 50
     candidates: int = 10
     overshoot: float = 0.02
+    target: Target = "none"
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("l2", "linf")
@@ -53,6 +58,7 @@ class DeepFool:
     draws: ClassVar = 2
     minimal: ClassVar = True
     streams: ClassVar = True
+    row_target: ClassVar = True
     reference: ClassVar = Paper(
         "DeepFool: a simple and accurate method to fool deep neural networks",
         "Seyed-Mohsen Moosavi-Dezfooli and Alhussein Fawzi and Pascal Frossard", 2016, "CVPR", "1511.04599",
@@ -66,18 +72,19 @@ class DeepFool:
             )
 
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
-        """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`. Draws nothing."""
+        """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`. Draws for random targets only."""
         import torch
 
-        from testbed.perturb.execution import limits
+        from testbed.perturb.geometry import limits
 
         from .closest import Closest
         from .losses import ranked_targets
 
         low, high = limits(self.bounds, x, x.device)
-        closest = Closest(x, y, self.eps, self.norm)
+        closest = Closest.aimed(self, model, x, y, rng)
         rows = torch.arange(len(x), device=x.device)
-        others = ranked_targets(model(x, rows=rows), y, self.candidates - 1)
+        aimed = closest.aim is not None
+        others = y[:, None] if aimed else ranked_targets(model(x, rows=rows), y, self.candidates - 1)
         way, now = torch.zeros_like(x), x
         for step in range(self.steps):
             moves, stand = self._moves(model, closest, rows, now, others, step + 1)
@@ -100,9 +107,11 @@ class DeepFool:
 
         from testbed.perturb.geometry import per_row
 
-        from .losses import lead
+        from .losses import lead, margin
 
-        slope, gap, logits = model.gradient(now, lead(closest.y[rows], others[:, 0]), rows=rows)
+        aimed = closest.aim is not None
+        rise = closest.rise(margin, rows) if aimed else lead(closest.y[rows], others[:, 0])
+        slope, gap, logits = model.gradient(now, rise, rows=rows)
         stand = ~closest.see(rows, now, logits, evaluation)
         rows, now, others, slope, gap = (part[stand] for part in (rows, now, others, slope, gap))
         size = self._dual(slope)

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from testbed.types import Paper
 
+from .pgd import Target
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -40,7 +42,7 @@ class EAD:
     eps                  budget in l1; None = the smallest perturbation found, whatever its size
     binary_search_steps  runs, each with another c
     steps                of FISTA in a run
-    initial_stepsize     of the first step, in input units for a gradient of 1
+    initial_stepsize     of the first step for a gradient of 1, as a share of the range of inputs
     confidence           the lead an image must have to count
     initial_const        c of the first run
     regularization       b, the weight of the l1 distance
@@ -59,7 +61,7 @@ class EAD:
     regularization: float = 0.01
     decision_rule: Literal["EN", "L1"] = "EN"
     abort_early: bool = False
-    target: Literal["none", "second", "least", "random"] = "none"
+    target: Target = "none"
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("l1",)
@@ -67,6 +69,7 @@ class EAD:
     draws: ClassVar = 2
     minimal: ClassVar = True
     streams: ClassVar = True
+    row_target: ClassVar = True
     reference: ClassVar = Paper(
         "EAD: elastic-net attacks to deep neural networks via adversarial examples",
         "Pin-Yu Chen and Yash Sharma and Huan Zhang and Jinfeng Yi and Cho-Jui Hsieh", 2018, "AAAI", "1709.04114",
@@ -106,8 +109,7 @@ class EAD:
         """One run for these rows with their c; bool `[m]`, which were fooled."""
         import torch
 
-        from testbed.perturb.execution import limits
-        from testbed.perturb.geometry import per_row
+        from testbed.perturb.geometry import limits, per_row
 
         from .losses import margin
         from .tradeoff import Progress

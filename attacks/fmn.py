@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from testbed.types import Paper
 
+from .pgd import Target
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -42,12 +44,14 @@ class FMN:
     """FMN in four norms.
 
     eps           budget; None = the smallest perturbation found, whatever its size
-    max_stepsize  alpha of the first step, an l2 length in input units; 10 in linf and l0, else 1, where absent
+    max_stepsize  alpha of the first step, an l2 length for inputs in [0, 1]; 10 in linf and l0, else 1, where absent
     min_stepsize  alpha of the last; a hundredth of the first where absent
     gamma         relative change of the radius at the first step; 0.3 in l0, else 0.05, where absent
     min_gamma     relative change at the last
     targets       0 = untargeted; else one run for each of so many likeliest wrong classes t, with L = z_y - z_t. Any
                   misclassification counts
+    target        as in `pgd`: the class t each example is sent to, with L = max_{i != t} z_i - z_t; only being given it
+                  then counts
     """
 
     eps: float | None = None
@@ -58,6 +62,7 @@ class FMN:
     gamma: float | None = None
     min_gamma: float = 0.001
     targets: int = 0
+    target: Target = "none"
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("l2", "linf", "l1", "l0")
@@ -65,6 +70,7 @@ class FMN:
     draws: ClassVar = 2
     minimal: ClassVar = True
     streams: ClassVar = True
+    row_target: ClassVar = True
     reference: ClassVar = Paper(
         "Fast minimum-norm adversarial attacks through adaptive norm constraints",
         "Maura Pintor and Fabio Roli and Wieland Brendel and Battista Biggio", 2021, "NeurIPS", "2102.12827",
@@ -73,6 +79,8 @@ class FMN:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.targets < 0:
             raise ValueError(f"steps must be at least 1 and targets at least 0, got {self.steps} and {self.targets}")
+        if self.targets and self.target != "none":
+            raise ValueError(f"give targets or target, got {self.targets} and {self.target!r}")
         (first, last), (fast, slow) = self.alphas, self.gammas
         if not (first >= last > 0 and 1 > fast >= slow >= 0):
             raise ValueError(
@@ -91,19 +99,19 @@ class FMN:
         """gamma of the first step and where it ends."""
         return (0.3 if self.norm == "l0" else 0.05) if self.gamma is None else self.gamma, self.min_gamma
 
-    def __call__(self, model: Victim, x: Tensor, y: Tensor) -> Found:
-        """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
+    def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any = None) -> Found:
+        """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`. Draws for random targets only."""
         from functools import partial
 
         import torch
 
         from .closest import Closest
-        from .losses import ranked_targets, towards
+        from .losses import margin, ranked_targets
         from .radius_steps import descend
 
         if not self.targets:
-            closest = Closest(x, y, self.eps, self.norm, 0)
-            descend(self, model, closest, closest.standing, lambda rows: towards("margin", y[rows]))
+            closest = Closest.aimed(self, model, x, y, rng)
+            descend(self, model, closest, closest.standing, lambda rows: closest.rise(margin, rows))
             return closest.found()
         clean = model(x, rows=torch.arange(len(x), device=x.device))
         closest = Closest(x, y, self.eps, self.norm, clean.shape[1])

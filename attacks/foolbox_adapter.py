@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 #: Constructor arguments that are objects or side effects: the adapter or foolbox's own default supplies them.
 HIDDEN = frozenset({"self", "distance", "init_attack", "tensorboard", "constraint"})
-OWN = (Parameter("exact", bool, False), Parameter("target", str, ""))
+OWN = (Parameter("exact", bool, False), Parameter("target", str | int | tuple[int, ...], ""))
 #: The key of the draws of every foolbox attack; not foolbox's version, so that a release does not change them.
 DRAWS = "2/3.3.4"
 _NORMS = {"l0": "l0", "l1": "l1", "l2": "l2", "linf": "linf"}
@@ -68,7 +68,7 @@ class Foolbox:
             "minimal": "FixedEpsilonAttack" not in ancestors(name), "adapter": False, "reference": Foolbox.reference,
         }  # fmt: skip
         parameters = (*_supplied(name), *parameters_of(name), *OWN)
-        return Plugin("attack", f"foolbox:{name}", name, parameters, facts, None, lambda: partial(attack, name))
+        return Plugin("attack", f"foolbox:{name}", name, parameters, facts, None, lambda: _named(name))
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Settings:
     eps: float | None = None
     bounds: Any = (0.0, 1.0)
     exact: bool = False
-    target: str = ""
+    target: Any = ""
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -93,6 +93,14 @@ def attack(name: str, model: Victim, x: Tensor, y: Tensor, *, generator: Any, rn
 
     own = {key: params.pop(key) for key in ("norm", "eps", "bounds", "exact", "target") if key in params}
     return run(Settings(name, params=params, **own), model, x, y, rng)
+
+
+def _named(name: str) -> Any:
+    """`attack` for one class; steps given as such are in the unit of eps, all other constants shares of the range."""
+    bound = partial(attack, name)
+    bound.lengths = ("abs_stepsize",)  # type: ignore[attr-defined]
+    bound.row_target = True  # type: ignore[attr-defined]
+    return bound
 
 
 #: Classes that never ask for a gradient.

@@ -69,7 +69,7 @@ def _attempt(attack: Settings, model: Victim, x: Tensor, y: Tensor, rows: Tensor
 
     wrapped = foolbox.PyTorchModel(_Module(model), bounds=_bounds(attack.bounds), device=x.device)
     instance = getattr(foolbox.attacks, attack.name)(**_constructor(attack, foolbox))
-    criterion = _criterion(attack, foolbox, model, x, y)
+    criterion = _criterion(attack, foolbox, model, x, y, rows)
     inputs, extra = eagerpy.astensor(x), {}
     if attack.name == "DatasetAttack":
         pool, asked = (x, model) if everyone is None else everyone
@@ -100,13 +100,17 @@ def _constructor(attack: Settings, foolbox: Any) -> dict[str, Any]:
     return given
 
 
-def _criterion(attack: Settings, foolbox: Any, model: Victim, x: Tensor, y: Tensor) -> Any:
+def _criterion(attack: Settings, foolbox: Any, model: Victim, x: Tensor, y: Tensor, rows: Tensor) -> Any:
     import eagerpy
 
+    if isinstance(attack.target, Tensor):
+        return foolbox.criteria.TargetedMisclassification(eagerpy.astensor(attack.target[rows]))
     if not attack.target and attack.name not in TARGETED_ONLY:
         return foolbox.criteria.Misclassification(eagerpy.astensor(y))
     if attack.target not in ("", "second"):
-        raise UsageError(f"foolbox:{attack.name}: target must be 'second' (the runner-up class), got {attack.target!r}")
+        raise UsageError(
+            f"foolbox:{attack.name}: target must be 'second' (the runner-up class) or classes, got {attack.target!r}"
+        )
     with torch.no_grad():
         aim = ranked_targets(model(x), y, 1).squeeze(1)
     return foolbox.criteria.TargetedMisclassification(eagerpy.astensor(aim))

@@ -12,8 +12,8 @@ or d theta times |x' - x*| of the last step; 0.1 of the box's width in the first
 label on the boundary is decided by the rounding of float32. Where 24 halvings of xi find nothing, x stays for a step.
 
 Every image of the steps and bisections is a candidate and the closest is returned, where the authors' code returns the
-last. Within a budget an example is done at its first such image inside the ball. There are no targets: a start would
-need images of the class aimed at, from other examples.
+last. Within a budget an example is done at its first such image inside the ball. With a target
+the start is an image of that class from the same set (`decisions`), so that results depend on the set.
 
 Draws and state are each example's own. But labels are asked for so near the boundary that the last bit of a logit can
 turn one, and the path with it. On the CPU of the tests a row's logits have the same bits in any pass of four rows or
@@ -49,6 +49,7 @@ BLOCK = 50
 class HopSkipJump:
     """HopSkipJump in l2 and linf.
 
+    target                       a class, or one an example, that each is sent to; only being given it then counts
     eps                          budget; None = the smallest perturbation found, whatever its size
     steps                        estimates of the normal
     initial_gradient_eval_steps  B_0, queries of the first estimate
@@ -62,6 +63,7 @@ class HopSkipJump:
     initial_gradient_eval_steps: int = 100
     max_gradient_eval_steps: int = 10000
     gamma: float = 1.0
+    target: Literal["none", "groups"] | int | tuple[int, ...] = "none"
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("l2", "linf")
@@ -70,6 +72,7 @@ class HopSkipJump:
     minimal: ClassVar = True
     white_box: ClassVar = False
     streams: ClassVar = True
+    row_target: ClassVar = True
     reference: ClassVar = Paper(
         "HopSkipJumpAttack: a query-efficient decision-based attack",
         "Jianbo Chen and Michael I. Jordan and Martin J. Wainwright", 2020, "IEEE S&P", "1904.02144",
@@ -100,13 +103,13 @@ class HopSkipJump:
         """The share of the way at which bisections end."""
         return max(self.gamma * math.pow(features, -1.5 if self.norm == "l2" else -2.0), FINEST)
 
-    def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
+    def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any, others: Any = None) -> Found:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
         import torch
 
         from .decisions import Decisions
 
-        asked = Decisions(self, model, x, y)
+        asked = Decisions(self, model, x, y, others)
         features = x[0].numel()
         theta = self.theta(features)
         scale = theta * (math.sqrt(features) if self.norm == "l2" else features)

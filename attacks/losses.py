@@ -103,17 +103,21 @@ def lead(y: Tensor, t: Tensor) -> Rows:
     return lambda z, at: (z.gather(1, t[at, None]) - z.gather(1, y[at, None])).squeeze(1)
 
 
-def aims(which: str, z: Tensor, y: Tensor, rng: Any) -> Tensor:
-    """The class each row is sent to, int64 `[m]`: by clean logits the runner-up or the least likely, or one by lot.
+def aims(which: Any, z: Tensor, y: Tensor, rng: Any) -> Tensor:
+    """The class each row is sent to, int64 `[m]`: as given (a class, or `[m]` of them), or by a rule.
+
+    By clean logits the runner-up or the least likely, or one by lot.
 
     >>> import torch
     >>> aims("least", torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]), None).tolist()
     [1]
     """
+    import torch
+
+    if not isinstance(which, str):
+        return torch.as_tensor(which, device=y.device).long().expand(len(y))
     ranked = ranked_targets(z, y, z.shape[1] - 1)
     if which == "random":
-        import torch
-
         draws = torch.from_numpy(rng.uniform((), name="target")).to(z.device)
         at = (draws * ranked.shape[1]).long().clamp_max(ranked.shape[1] - 1)
         return ranked.gather(1, at[:, None]).squeeze(1)

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from testbed.perturb.attack import Found
-from testbed.perturb.execution import limits
-from testbed.perturb.geometry import confine
+from testbed.perturb.geometry import confine, limits
 from testbed.perturb.victim import Victim
 
 from .losses import Rows, aims, towards, towards_class
@@ -26,7 +25,7 @@ def run(attack: MIFGSM, model: Victim, x: Tensor, y: Tensor, rng: Any) -> Found:
     low, high = limits(attack.bounds, x, x.device)
     rows, now = torch.arange(len(x), device=x.device), x
     aim = None if attack.target == "none" else aims(attack.target, model(x, rows=rows), y, rng)
-    tracker = Tracker(x, y, aim)
+    tracker = Tracker(x, y, aim, model.held)
     momentum, variance = torch.zeros_like(x), torch.zeros_like(x)
     for step in range(attack.steps):
         draws = rng.take(rows.cpu().numpy())

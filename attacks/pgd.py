@@ -7,11 +7,11 @@
 s is the norm's steepest unit step (`testbed.perturb.geometry.steepest`), P the projection on the ball and then the box.
 An example leaves at its first fooled iterate, also between restarts; one that stands keeps its highest-loss iterate.
 
-`target` sends each example to a class (Kurakin et al. 2017): the runner-up by clean logits, the least likely class, or
-one by lot; it then leaves where it is given that class, and `targets_reached` in the audit counts them. Success in the
-ledger stays what it always is, any misclassification. `eot` averages each evaluation over that many draws of a model
-that draws random numbers (Athalye et al. 2018); an example is then fooled where the mean prediction of as many fresh
-draws is wrong.
+`target` sends each example to a class (Kurakin et al. 2017): the runner-up by clean logits, the least likely class, one
+by lot, or one that is given (`testbed.perturb.aims`); it then leaves where it is given that class, and
+`targets_reached` in the audit counts them. Success in the ledger stays what it always is, any misclassification. `eot`
+averages each evaluation over that many draws of a model that draws random numbers (Athalye et al. 2018); an example is
+then fooled where the mean prediction of as many fresh draws is wrong.
 
 PGD with restarts is the per-example worst case over them. Some report the average over restarts of the accuracy that
 each leaves, which is never lower. `average` runs every restart on every example and gives both: images and ledger stay
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from testbed.perturb.victim import Victim
 
 Norms = Literal["linf", "l2", "l1"]
-Target = Literal["none", "second", "least", "random"]
+#: A rule, a class for all, or one an example; see `testbed.perturb.aims`.
+Target = Literal["none", "second", "least", "random", "groups"] | int | tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class FGSM:
     norms: ClassVar = ("linf", "l2", "l1")
     streams: ClassVar = True
     row_eps: ClassVar = True
+    row_target: ClassVar = True
     reference: ClassVar = Paper(
         "Explaining and harnessing adversarial examples",
         "Ian Goodfellow and Jonathon Shlens and Christian Szegedy",
@@ -87,6 +89,8 @@ class BIM:
     norms: ClassVar = ("linf", "l2", "l1")
     streams: ClassVar = True
     row_eps: ClassVar = True
+    lengths: ClassVar = ("step_size",)
+    row_target: ClassVar = True
     reference: ClassVar = Paper(
         "Adversarial examples in the physical world",
         "Alexey Kurakin and Ian Goodfellow and Samy Bengio",
@@ -136,6 +140,8 @@ class PGD:
     norms: ClassVar = ("linf", "l2", "l1")
     streams: ClassVar = True
     row_eps: ClassVar = True
+    lengths: ClassVar = ("step_size",)
+    row_target: ClassVar = True
     reference: ClassVar = Paper(
         "Towards deep learning models resistant to adversarial attacks",
         "Aleksander Madry and Aleksandar Makelov and Ludwig Schmidt and Dimitris Tsipras and Adrian Vladu",
@@ -182,8 +188,12 @@ class PGD:
         aim = None
         if self.target != "none":
             aim = aims(self.target, model(x, rows=torch.arange(len(x), device=x.device)), y, rng)
-        tracker = Tracker(x, y, aim)
-        runs = [Tracker(x, y) for _ in range(self.restarts)] if self.average else [tracker] * self.restarts
+        tracker = Tracker(x, y, aim, model.held)
+        runs = (
+            [Tracker(x, y, None, model.held) for _ in range(self.restarts)]
+            if self.average
+            else [tracker] * self.restarts
+        )
         gains = [self._restart(model, x, y, rng, run, number) for number, run in enumerate(runs)]
         if self.average:
             for run in runs:
@@ -194,8 +204,7 @@ class PGD:
 
     def _restart(self, model: Victim, x: Tensor, y: Tensor, rng: Any, tracker: Any, number: int) -> float:
         """One run from one start; the share of the loss gained on standing examples that came in the last quarter."""
-        from testbed.perturb.execution import limits
-        from testbed.perturb.geometry import Budget, budget_of, confine, random_direction, spread, steepest
+        from testbed.perturb.geometry import Budget, budget_of, confine, limits, random_direction, spread, steepest
 
         from .losses import towards, towards_class
         from .sampling import confirmed, gradient_of, logits_of

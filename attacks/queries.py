@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SPSA:
-    """Simultaneous perturbation stochastic approximation; `samples` evaluations a step, half of them at x - delta v."""
+    """Simultaneous perturbation stochastic approximation; `samples` evaluations a step, half of them at x - delta v.
+
+    delta, learning_rate   as shares of the range of inputs
+    """
 
     eps: float
     norm: Literal["linf"] = "linf"
@@ -48,15 +51,19 @@ class SPSA:
         """x `[n ...]` -> the attacked x; see `testbed.perturb.attack`."""
         import torch
 
-        from testbed.perturb.execution import limits
-        from testbed.perturb.geometry import confine
+        from testbed.perturb.geometry import confine, limits
 
         from .adam import Adam
         from .losses import margin
         from .tracker import Tracker
 
         low, high = limits(self.bounds, x, x.device)
-        tracker, rows, now, adam = Tracker(x, y), torch.arange(len(x), device=x.device), x, Adam(x, self.learning_rate)
+        tracker, rows, now, adam = (
+            Tracker(x, y, None, model.held),
+            torch.arange(len(x), device=x.device),
+            x,
+            Adam(x, self.learning_rate),
+        )
         for step in range(self.steps):
             estimate = self._estimate(model, now, y, rows, rng, step)
             now = confine(now + adam.step(estimate), x[rows], "linf", self.eps, low, high)
@@ -117,7 +124,7 @@ class OnePixel:
         pixels = int(self.eps) // x.shape[1]
         if pixels < 1:
             raise ValueError(f"eps counts changed values: one pixel of {x.shape[1]} channels needs eps >= {x.shape[1]}")
-        tracker, rows = Tracker(x, y), torch.arange(len(x), device=x.device)
+        tracker, rows = Tracker(x, y, None, model.held), torch.arange(len(x), device=x.device)
         genes, fitness = (
             torch.from_numpy(rng.uniform((self.population, pixels, 2 + x.shape[1]), name="genes")).to(x),
             None,
@@ -128,7 +135,7 @@ class OnePixel:
             many = rows.repeat_interleave(self.population)
             logits = model(images.flatten(0, 1), rows=many)
             loss = cross_entropy(logits, y[many]).reshape(len(rows), -1)
-            wrong = (logits.argmax(1) != y[many]).reshape(len(rows), -1)
+            wrong = tracker.fooled(logits.argmax(1), many).reshape(len(rows), -1)
             best = torch.where(wrong.any(1), wrong.int().argmax(1), loss.argmax(1))
             line = torch.arange(len(rows), device=x.device)
             shown = logits.reshape(len(rows), self.population, -1)[line, best]
@@ -154,7 +161,7 @@ class OnePixel:
         """Images `[m p c h w]`: each gene sets its pixel to its colour."""
         import torch
 
-        from testbed.perturb.execution import limits
+        from testbed.perturb.geometry import limits
 
         low, high = limits(self.bounds, x, x.device)
         m, p, k = genes.shape[:3]

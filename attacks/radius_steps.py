@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from testbed.perturb.execution import limits
-from testbed.perturb.geometry import length
+from testbed.perturb.geometry import length, limits
 from testbed.perturb.victim import Victim
 
 from .balls import into_l1_box
@@ -83,7 +82,7 @@ def _images(closest: Closest, here: Descent) -> Tensor:
 
 def _note(closest: Closest, here: Descent, logits: Tensor, evaluation: int) -> Tensor:
     """Which of the rows are fooled where they are; recorded, with their distances."""
-    fooled = logits.argmax(1) != closest.y[here.rows]
+    fooled = closest.fooled(here.rows, logits)
     if bool(fooled.any()):
         distance = closest.note(here.rows[fooled], _images(closest, here)[fooled], evaluation)
         here.reach[fooled] = torch.minimum(here.reach[fooled], distance)

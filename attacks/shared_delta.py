@@ -55,8 +55,7 @@ class Universal:
         import torch
 
         from testbed.perturb.attack import Found
-        from testbed.perturb.execution import limits
-        from testbed.perturb.geometry import project, steepest
+        from testbed.perturb.geometry import limits, project, steepest
 
         from .losses import cross_entropy
         from .sampling import gradient_of
@@ -79,7 +78,10 @@ class Universal:
 
 @dataclass(frozen=True)
 class Patch:
-    """A square covering `area` of the image, at a place of each example's own; steps of `step_size` along the sign."""
+    """A square covering `area` of the image, at a place of each example's own; steps along the sign.
+
+    step_size   as a share of the range of inputs
+    """
 
     area: float = 0.05
     steps: int = 100
@@ -108,7 +110,7 @@ class Patch:
         """x `[n c h w]` -> the attacked x; see `testbed.perturb.attack`."""
         import torch
 
-        from testbed.perturb.execution import limits
+        from testbed.perturb.geometry import limits
 
         from .losses import towards
         from .sampling import confirmed, gradient_of
@@ -120,7 +122,7 @@ class Patch:
         side = min(max(round((self.area * h * w) ** 0.5), 1), h, w)
         where = window(torch.from_numpy(rng.uniform((2,), name="place")).to(x.device), side, c, h, w)
         mask = torch.zeros_like(x).flatten(1).scatter(1, where, 1.0).reshape(x.shape)
-        tracker, rows = Tracker(x, y), torch.arange(len(x), device=x.device)
+        tracker, rows = Tracker(x, y, None, model.held), torch.arange(len(x), device=x.device)
         start = torch.from_numpy(rng.uniform(tuple(x.shape[1:]), name="values")).to(x)
         now = torch.where(mask > 0, low + (high - low) * start, x)
         for _ in range(self.steps):

@@ -20,8 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from testbed.perturb.execution import limits
-from testbed.perturb.geometry import Budget, budget_of, per_row
+from testbed.perturb.geometry import Budget, budget_of, limits, per_row
 from testbed.perturb.victim import Victim
 
 from .ascent import Ascent, Standing, fooled_now

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from testbed.types import Paper
 
+from .pgd import Target
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -54,6 +56,7 @@ class Square:
     p_init    share of the image that the first windows cover
     hopeless  after every 500 queries from the 1000th, end searches that their pace since the 500th would not take to
               success, unless they have come within 0.4 times the loss they had there
+    target    as in `pgd`: the class each example is sent to; what falls is then its cross-entropy, as in the paper
     """
 
     eps: float
@@ -61,6 +64,7 @@ class Square:
     queries: int = 5000
     p_init: float = 0.8
     hopeless: bool = False
+    target: Target = "none"
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf", "l2", "l1")
@@ -70,6 +74,7 @@ class Square:
     white_box: ClassVar = False
     streams: ClassVar = True
     row_eps: ClassVar = True
+    row_target: ClassVar = True
     reference: ClassVar = Paper(
         "Square attack: a query-efficient black-box adversarial attack via random search",
         "Maksym Andriushchenko and Francesco Croce and Nicolas Flammarion and Matthias Hein",
@@ -88,3 +93,7 @@ class Square:
 
         search = search_linf if self.norm == "linf" else search_bumps
         return search(self, model, x, y, rng)
+
+    def __post_init__(self) -> None:
+        if self.hopeless and self.target != "none":
+            raise ValueError(f"hopeless goes by the margin, which a target has none of; got target={self.target!r}")

@@ -44,7 +44,7 @@ class SquareAscent:
 
     def __call__(self, model: Victim, x: Tensor, y: Tensor, *, rng: Any) -> Found:
         """x `[n c h w]` -> the attacked x; see `testbed.perturb.attack`."""
-        standing = Standing(x, y)
+        standing = Standing(x, y, model.held)
         if x.dim() != 4:
             return standing.found()
         far = NEAR * margin(model(x, rows=standing.rows), y)

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from testbed.perturb.attack import Found
-from testbed.perturb.execution import limits
-from testbed.perturb.geometry import Budget, budget_of
+from testbed.perturb.geometry import Budget, budget_of, limits
 from testbed.perturb.victim import Victim
 
 from .balls import into_l1_box
@@ -35,7 +34,8 @@ def search_bumps(attack: Square, model: Victim, x: Tensor, y: Tensor, rng: Any) 
     """The mass a window gets is what it and a second window had, plus its share of what is left of eps."""
     low, high = limits(attack.bounds, x, x.device)
     c, h, w = x.shape[1:]
-    search = Search.begin(model, x, y, _fit(_tiles(x, rng, attack.norm), x, attack.eps, attack.norm, low, high))
+    start = _fit(_tiles(x, rng, attack.norm), x, attack.eps, attack.norm, low, high)
+    search = Search.begin(attack, model, x, y, start, rng)
     clean, eps = x[search.rows], budget_of(attack.eps, search.rows)
     draws: Any = None
     for query in range(attack.queries - 1):

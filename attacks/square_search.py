@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from testbed.perturb.attack import Found
-from testbed.perturb.execution import limits
-from testbed.perturb.geometry import spread
+from testbed.perturb.geometry import limits, spread
 from testbed.perturb.victim import Victim
 
-from .losses import margin
+from .losses import aims, cross_entropy, margin
 from .square import BLOCK, CLOSE, PACE, side
 
 if TYPE_CHECKING:
@@ -32,25 +31,34 @@ class Search:
     out: Tensor
     first: Tensor
     mark: Tensor
+    aim: Tensor | None = None
 
     @classmethod
-    def begin(cls, model: Victim, x: Tensor, y: Tensor, start: Tensor) -> Search:
+    def begin(cls, attack: Square, model: Victim, x: Tensor, y: Tensor, start: Tensor, rng: Any) -> Search:
         """Evaluate the start; examples it fools are done."""
         rows = torch.arange(len(x), device=x.device)
         first = torch.full((len(x),), -1, dtype=torch.long, device=x.device)
-        search = cls(
-            model, y, rows, start, torch.full((len(x),), -1e30, device=x.device), x.clone(), first, torch.zeros(0)
-        )
+        nothing = torch.full((len(x),), -1e30, device=x.device)
+        aim = None if attack.target == "none" else aims(attack.target, model(x, rows=rows), y, rng)
+        search = cls(model, y, rows, start, nothing, x.clone(), first, torch.zeros(0), aim)
         search.loss, fooled = search.ask()
         search.mark = search.loss
         search.drop(fooled, 1)
         return search
 
     def ask(self) -> tuple[Tensor, Tensor]:
-        """The margin loss of the images as they are (positive = fooled), and which are fooled."""
+        """The margin loss of the images as they are (positive = fooled), and which are fooled.
+
+        With a target it is minus the cross-entropy at that class, and being given it is fooled.
+        """
         logits = self.model(self.now, rows=self.rows)
-        labels = self.y[self.rows]
-        return margin(logits, labels), logits.argmax(1) != labels
+        labels, held = self.y[self.rows], self.model.held
+        if self.aim is None:
+            loss, fooled = margin(logits, labels), logits.argmax(1) != labels
+        else:
+            aim = self.aim[self.rows]
+            loss, fooled = -cross_entropy(logits, aim), logits.argmax(1) == aim
+        return loss, fooled if held is None else fooled & ~held[self.rows]
 
     def drop(self, fooled: Tensor, query: int) -> Tensor | None:
         """Take fooled examples out; the mask of those that stay, or None where all do."""
@@ -85,7 +93,8 @@ class Search:
     def end(self) -> Found:
         """Everybody's image: the fooling one, or the last kept, which has the highest loss seen."""
         self.out[self.rows] = self.now
-        return Found(self.out, self.first, None)
+        reached = {} if self.aim is None else {"targets_reached": int((self.first > 0).sum())}
+        return Found(self.out, self.first, None, reached)
 
 
 def search_linf(attack: Square, model: Victim, x: Tensor, y: Tensor, rng: Any) -> Found:
@@ -95,7 +104,7 @@ def search_linf(attack: Square, model: Victim, x: Tensor, y: Tensor, rng: Any) -
     above, below = torch.clamp(x + eps, low, high), torch.clamp(x - eps, low, high)
     c, h, w = x.shape[1:]
     signs = torch.from_numpy(rng.uniform((c, 1, w), name="stripes")).to(x.device) < 0.5
-    search = Search.begin(model, x, y, torch.where(signs, above, below))
+    search = Search.begin(attack, model, x, y, torch.where(signs, above, below), rng)
     above, below = above[search.rows], below[search.rows]
     draws: Any = None
     for query in range(attack.queries - 1):

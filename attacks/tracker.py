@@ -17,6 +17,7 @@ class Tracker:
 
     x, y   the set: `[n ...]`, int64 `[n]`
     aim    int64 `[n]`: the classes of a targeted attack; an example is then fooled where it is given that class
+    held   bool `[n]`: examples that never count as fooled (`Victim.held`)
 
     >>> tracker = Tracker(torch.zeros(2, 1), torch.tensor([0, 0]))
     >>> logits = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
@@ -26,8 +27,8 @@ class Tracker:
     [1, -1]
     """
 
-    def __init__(self, x: Tensor, y: Tensor, aim: Tensor | None = None) -> None:
-        self.y, self.aim = y, aim
+    def __init__(self, x: Tensor, y: Tensor, aim: Tensor | None = None, held: Tensor | None = None) -> None:
+        self.y, self.aim, self.held = y, aim, held
         self.best = x.clone()
         self.loss = torch.full((len(x),), float("-inf"), device=x.device)
         self.first = torch.full((len(x),), -1, dtype=torch.long, device=x.device)
@@ -65,7 +66,8 @@ class Tracker:
 
     def fooled(self, predicted: Tensor, rows: Tensor) -> Tensor:
         """Which rows these predictions make fooled: misclassified, or given their target class."""
-        return predicted != self.y[rows] if self.aim is None else predicted == self.aim[rows]
+        found = predicted != self.y[rows] if self.aim is None else predicted == self.aim[rows]
+        return found if self.held is None else found & ~self.held[rows]
 
     def found(self, **info: object) -> Found:
         """What the attack returns."""

@@ -55,6 +55,8 @@ class MIFGSM:
     norms: ClassVar = ("linf",)
     kinds: ClassVar = ("image",)
     streams: ClassVar = True
+    lengths: ClassVar = ("step_size",)
+    row_target: ClassVar = True
     reference: ClassVar = Paper(
         "Boosting adversarial attacks with momentum",
         "Yinpeng Dong and Fangzhou Liao and Tianyu Pang and Hang Su and Jun Zhu and Xiaolin Hu and Jianguo Li",
@@ -140,12 +142,18 @@ class DIFGSM(MIFGSM):
 
 @dataclass(frozen=True)
 class TIFGSM(DIFGSM):
-    """Translation invariance: G convolved with a Gaussian of side `kernel` and standard deviation `sigma`; on DI."""
+    """Translation invariance: G convolved with a Gaussian; on DI.
+
+    kernel   odd side of the kernel, in pixels
+    sigma    its standard deviation in pixels; where absent a third of the way from its middle to its edge, 14 / 6 for
+             15 pixels: the authors' code samples the density at 15 points from -3 to 3
+    """
 
     prob: float = 0.0
     kernel: int = 15
-    sigma: float = 3.0
+    sigma: float | None = None
 
+    version: ClassVar = 2
     reference: ClassVar = Paper(
         "Evading defenses to transferable adversarial examples by translation-invariant attacks",
         "Yinpeng Dong and Tianyu Pang and Hang Su and Jun Zhu", 2019, "CVPR", "1904.02884",
@@ -155,7 +163,13 @@ class TIFGSM(DIFGSM):
         """W * G, channel by channel."""
         from .momentum import smooth
 
-        return smooth(super().gradient(ask, x, momentum, rng, step), self.kernel, self.sigma)
+        sigma = max(self.kernel - 1, 1) / 6 if self.sigma is None else self.sigma
+        return smooth(super().gradient(ask, x, momentum, rng, step), self.kernel, sigma)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kernel < 1 or self.kernel % 2 == 0 or (self.sigma is not None and not self.sigma > 0):
+            raise ValueError(f"kernel must be odd and sigma > 0, got {self.kernel} and {self.sigma}")
 
 
 @dataclass(frozen=True)

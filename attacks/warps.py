@@ -50,7 +50,7 @@ class Spatial:
         from .losses import cross_entropy
         from .tracker import Tracker
 
-        tracker, rows = Tracker(x, y), torch.arange(len(x), device=x.device)
+        tracker, rows = Tracker(x, y, None, model.held), torch.arange(len(x), device=x.device)
         angles = torch.linspace(-self.max_rotation, self.max_rotation, self.rotations).tolist()
         moves = torch.linspace(-self.max_translation, self.max_translation, self.translations).tolist()
         for angle, right, down in itertools.product(angles, moves, moves):
@@ -118,7 +118,7 @@ class StAdv:
         from .sampling import confirmed, gradient_of, logits_of
         from .tracker import Tracker
 
-        tracker, rows = Tracker(x, y), torch.arange(len(x), device=x.device)
+        tracker, rows = Tracker(x, y, None, model.held), torch.arange(len(x), device=x.device)
         flow = torch.zeros(len(x), *x.shape[2:], 2, device=x.device)
         # a slope of zero but for rounding must not become a full step
         adam = Adam(flow, self.learning_rate, tiny=1e-5)

@@ -11,8 +11,9 @@
 Quirks kept in compat mode: a defocus kernel of radius 8 or more loses its normalisation in the smoothing (radius
 10 makes
 the image 1 % brighter); glass blur copies the neighbour over the pixel instead of swapping the two, and its offsets run
-over -delta..delta-1; MNIST-C's does swap, and leaves every second pixel alone. Without compat kernels sum to 1 and
-pixels swap.
+over -delta..delta-1; MNIST-C's does swap, and leaves every second pixel alone. MNIST-C's Gaussian and glass blur of a
+grey image blur the columns alone, because its code has the last axis, the width, taken for channels. Without compat
+kernels sum to 1, pixels swap, and both axes are blurred.
 """
 
 from __future__ import annotations
@@ -47,18 +48,24 @@ class GaussianBlur(Corruption):
     """Blur by a normal kernel."""
 
     name = "gaussian_blur"
+    version = 2
     zero = {"sigma": 0.0}  # noqa: RUF012 - a ClassVar of the base
 
     def change(self, images: Bytes, draws: Draws, at: Setting) -> Bytes:
         """The blurred images."""
         half = EDGE if self.compat else 0.5
-        out = np.empty_like(images)
+        out, sideways = np.empty_like(images), not columns_alone(images, at, self.compat)
         for image, into in zip(images, out, strict=True):
-            blurred = gaussian_blur(image, at["sigma"])
+            blurred = gaussian_blur(image, at["sigma"], sideways)
             blurred += np.float32(half)
             np.minimum(blurred, 255, out=blurred)
             into[...] = blurred
         return out
+
+
+def columns_alone(images: Bytes, at: Setting, compat: bool) -> bool:
+    """Whether these are grey images under MNIST-C's parameters and quirks: it blurs them along axis 0 and no other."""
+    return compat and at.taken == "mnist28" and images.shape[3] == 1
 
 
 @dataclass(frozen=True)
@@ -167,6 +174,7 @@ class GlassBlur(Corruption):
     """Frosted glass: pixels shuffled within a small window, between two Gaussian blurs."""
 
     name = "glass_blur"
+    version = 2
     zero = {"sigma": 0.0, "delta": 0.0, "iterations": 0.0}  # noqa: RUF012
 
     def sample(self, shape: tuple[int, ...], rng: Rng) -> dict[str, Array]:
@@ -181,7 +189,8 @@ class GlassBlur(Corruption):
         mnist, half = at.taken == "mnist28", 0.0 if self.compat else 0.5
         weights = gaussian_weights(at["sigma"])
         weights = weights[len(weights) // 2 :]
-        blurred = kernels.separable(images, weights, half)
+        sideways = np.ones(1) if columns_alone(images, at, self.compat) else weights
+        blurred = kernels.separable(images, weights, sideways, half)
         offsets = np.asarray(draws["offset"], np.float32)
         kernels.shuffle(blurred, offsets, passes, at.whole("delta"), mnist or not self.compat, mnist)
-        return kernels.separable(blurred, weights, half)
+        return kernels.separable(blurred, weights, sideways, half)

@@ -108,14 +108,12 @@ class Lines(CBar):
 
     def change(self, images: Bytes, draws: Draws, at: Setting) -> Bytes:
         """x (1 - cover) + 128 cover, a line after the other."""
-        shape = images.shape[1:]
-        y, x = grid(shape)
-        way, line = (np.asarray(draws[name], np.float64) for name in ("way", "line"))
+        from .paths import draw_lines
+
+        shape, way, line = images.shape[1:], *(np.asarray(draws[name], np.float64) for name in ("way", "line"))
+        line = line[:, : int(at["level"] / 10 * side(shape))]
+        angle = 2 * math.pi * (way[:, :1] + (0.1 + 0.9 * way[:, 1:]) * (line[..., 2] - 0.5))
+        points = [np.floor(line[..., i] * shape[i]) for i in (0, 1)]
         out = images.astype(np.float64)
-        for k in range(min(int(at["level"] / 10 * side(shape)), line.shape[1])):
-            angle = 2 * math.pi * (way[:, 0] + (0.1 + 0.9 * way[:, 1]) * (line[:, k, 2] - 0.5))
-            row, column = (per_image(np.floor(line[:, k, i] * shape[i])) for i in (0, 1))
-            away = np.abs((y - row) * per_image(np.sin(angle)) - (x - column) * per_image(np.cos(angle)))
-            cover = np.maximum(1 - away, 0)[..., None]
-            out = out * (1 - cover) + 128 * cover
+        draw_lines(out, np.stack([*points, np.sin(angle), np.cos(angle)], axis=-1))
         return to_bytes(out.astype(np.float32), self.compat)

@@ -27,12 +27,16 @@ def gaussian_weights(sigma: float, truncate: float = 4.0) -> NDArray[np.float64]
     return np.asarray(weights / weights.sum())
 
 
-def gaussian_blur(plane: NDArray[np.uint8] | Float32, sigma: float) -> Float32:
-    """One image `[h w]` or `[h w c]` blurred, edges replicated, float32 on the scale of the input."""
+def gaussian_blur(plane: NDArray[np.uint8] | Float32, sigma: float, sideways: bool = True) -> Float32:
+    """One image `[h w]` or `[h w c]` blurred, edges replicated, float32 on the scale of the input.
+
+    sideways   off, only the columns are blurred
+    """
     import cv2
 
     weights = gaussian_weights(sigma).astype(np.float32)
-    blurred: Float32 = cv2.sepFilter2D(plane, cv2.CV_32F, weights, weights, borderType=cv2.BORDER_REPLICATE)
+    across = weights if sideways else np.ones(1, np.float32)
+    blurred: Float32 = cv2.sepFilter2D(plane, cv2.CV_32F, across, weights, borderType=cv2.BORDER_REPLICATE)
     return blurred.reshape(plane.shape)
 
 

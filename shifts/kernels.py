@@ -116,17 +116,17 @@ def affine(images: Bytes, maps: Float64, half: float) -> Bytes:
 
 
 @compiled
-def separable(images: Bytes, weights: Float64, half: float) -> Bytes:
-    """Symmetric weights, given from the centre outwards, along both axes; edges replicated.
+def separable(images: Bytes, weights: Float64, sideways: Float64, half: float) -> Bytes:
+    """Symmetric weights, given from the centre outwards, along the columns, then others along rows; edges replicated.
 
     Float64, rows first, outermost pairs first, on x / 255: SciPy's order of sums. Glass blur cuts the result to
     uint8 twice, so a last bit can cost a grey level.
     """
     n, h, w, c = images.shape
     out = np.empty_like(images)
-    radius, length = len(weights) - 1, w * c
+    radius, reach, length = len(weights) - 1, len(sideways) - 1, w * c
     unit = np.empty((h, length))
-    down = np.empty(length + 2 * radius * c)
+    down = np.empty(length + 2 * reach * c)
     total = np.empty(length)
     for i in range(n):
         rows, flat = images[i].reshape(h, length), out[i].reshape(h, length)
@@ -134,20 +134,20 @@ def separable(images: Bytes, weights: Float64, half: float) -> Bytes:
             for j in range(length):
                 unit[y, j] = rows[y, j] / 255.0
         for y in range(h):
-            inner = down[radius * c : radius * c + length]
+            inner = down[reach * c : reach * c + length]
             for j in range(length):
                 inner[j] = unit[y, j] * weights[0]
             for t in range(radius, 0, -1):
                 above, below, weight = unit[max(y - t, 0)], unit[min(y + t, h - 1)], weights[t]
                 for j in range(length):
                     inner[j] += (above[j] + below[j]) * weight
-            for j in range(radius * c):
+            for j in range(reach * c):
                 down[j] = inner[j % c]
-                down[radius * c + length + j] = inner[length - c + j % c]
+                down[reach * c + length + j] = inner[length - c + j % c]
             for j in range(length):
-                total[j] = inner[j] * weights[0]
-            for t in range(radius, 0, -1):
-                left, right, weight = (radius - t) * c, (radius + t) * c, weights[t]
+                total[j] = inner[j] * sideways[0]
+            for t in range(reach, 0, -1):
+                left, right, weight = (reach - t) * c, (reach + t) * c, sideways[t]
                 for j in range(length):
                     total[j] += (down[j + left] + down[j + right]) * weight
             for j in range(length):

@@ -27,6 +27,7 @@ def attack(
     eps: float | str | None = None,
     bounds: Any = (0.0, 1.0),
     batch: int = 256,
+    transfer: bool = False,
     base: str | Path | None = None,
     **params: Any,
 ) -> Attack:
@@ -36,6 +37,7 @@ def attack(
             ("./my_attack.py:shrink", relative to `base`; "pkg.mod:Shrink")
     norm    the attack's first norm where absent; eps a number or a fraction such as "8/255"
     bounds  valid inputs, (low, high) or a pair a feature; batch examples at a time
+    transfer  the images are for another model: examples that the attacked one gets wrong already are attacked too
     params  the attack's own
 
     >>> attack("pgd", norm="l2", eps="1/2", steps=10).params["steps"]
@@ -48,8 +50,10 @@ def attack(
     chosen = norm if norm is not None else default_norm(plugin)
     if isinstance(budget, str):
         raise UsageError(f"attack {ref!r}: eps must be a number or a fraction such as '8/255', got {eps!r}")
+    if hasattr(params.get("target"), "tolist"):  # an array or a tensor
+        params["target"] = params["target"].tolist()
     typed = _fitting(plugin, params, lambda: bind(plugin, params, chosen, budget, bounds))
-    return Attack(plugin, typed, chosen, None if budget is None else float(budget), bounds, batch)
+    return Attack(plugin, typed, chosen, None if budget is None else float(budget), bounds, batch, (), transfer)
 
 
 def shift(ref: str, *, base: str | Path | None = None, **params: Any) -> Shift:

@@ -1,7 +1,8 @@
 """Planning attacked sets: what each victim needs, and whether a set is made alone or is a level of a sweep.
 
 model          the network the cells are about
-surrogate:N    another network of the grid; the set is then scored on this one
+surrogate:N    another network of the grid; the set is then scored on this one, so every example is attacked, those that
+               the surrogate gets wrong already too. The network itself as its surrogate is an ordinary attack
 calibrated     the network and a calibrator
 bpda:LAYER     the network, with the gradient of the identity at a layer that has none of its own
 detector:N     a detector's score: an in-distribution set is made to look out-of-distribution, an OOD set the other
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from testbed.grid.jobs import ModelRef, SetRef
 from testbed.grid.resolved import CalibratorEntry, DetectorEntry, Step
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from testbed.grid.planner import ModelPlan
 
 Side = Literal["id", "ood"]
+
+#: The victim of an attack whose images are for another network.
+TRANSFER: Final = {"kind": "transfer"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ def attacked_set(plan: ModelPlan, target: SetRef, step: Step, through: Calibrato
 
 def _attacked(plan: ModelPlan, target: SetRef, step: Step, through: CalibratorEntry | None, side: Side) -> SetRef:
     aim = aimed(plan, target, step, through, side)
-    if not step.curve:
+    if not step.curve or aim.victim is TRANSFER:
         return plan.jobs.attack(target, step, aim.model, plan.seed, aim.victim, aim.reads)
     sweep = plan.jobs.sweep(target, step, aim.model, plan.seed, aim.victim, aim.reads)
     return plan.jobs.level(sweep, target, step, aim.model)
@@ -50,8 +54,8 @@ def _attacked(plan: ModelPlan, target: SetRef, step: Step, through: CalibratorEn
 def aimed(plan: ModelPlan, target: SetRef, step: Step, through: CalibratorEntry | None, side: Side) -> Aim:
     """The victim of one attack."""
     kind, _, name = step.victim.partition(":")
-    if kind == "surrogate":
-        return Aim(surrogate(plan, name))
+    if kind == "surrogate" and name != plan.entry.name:
+        return Aim(surrogate(plan, name), TRANSFER)
     if kind == "bpda":
         return Aim(plan.model, {"kind": "bpda", "layer": name})
     if kind == "detector":
@@ -60,6 +64,12 @@ def aimed(plan: ModelPlan, target: SetRef, step: Step, through: CalibratorEntry 
         code = {"kind": "calibrated", **plan.calibrator_code(through)}
         return Aim(plan.model, code, {"calibrator": plan.fitted(through, "")})
     return Aim(plan.model)
+
+
+def made_elsewhere(plan: ModelPlan, steps: Sequence[Step]) -> bool:
+    """Whether a step's attack is on another network than the one that is scored."""
+    own = f"surrogate:{plan.entry.name}"
+    return any(s.victim.startswith("surrogate:") and s.victim != own for s in steps if s.kind == "attack")
 
 
 def surrogate(plan: ModelPlan, name: str) -> ModelRef:

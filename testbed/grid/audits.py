@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from testbed import plugins
-from testbed.grid.attacked import Aim, aimed, surrogate
+from testbed.grid.attacked import TRANSFER, Aim, aimed, surrogate
 from testbed.grid.black_boxes import white
 from testbed.grid.detection import Seen
 from testbed.grid.jobs import SetRef
@@ -91,7 +91,7 @@ def _transferred(plan: ModelPlan, base: SetRef, step: Step) -> Iterator[tuple[st
     """What this model gives on images made against the first other model of the grid that gives gradients."""
     others = [m.name for m in plan.resolved.models if m.name != plan.entry.name and white(m)]
     if others:
-        aim = Aim(surrogate(plan, others[0]))
+        aim = Aim(surrogate(plan, others[0]), TRANSFER)
         made = plan.jobs.attack(base, step, aim.model, plan.seed, aim.victim, aim.reads)
         yield checks.TRANSFER, [plan.jobs.forward(plan.model, made, f"transfer from {others[0]}")]
 

@@ -398,15 +398,18 @@ class Jobs:
         calibrators: Sequence[tuple[str, Mapping[str, Any], Sequence[str]]],
         detects: Sequence[tuple[str, str]],
         label: str,
+        elsewhere: bool = False,
     ) -> str:
-        """The rows of samples.parquet of one model under one condition."""
+        """The rows of samples.parquet of one model under one condition; `elsewhere`: the ledger is another model's."""
         inputs: dict[str, Sequence[str]] = {"outputs": [outputs], "ledger": ledger}
         inputs |= {f"calibrator{i}": fitted for i, (_, _, fitted) in enumerate(calibrators)}
         inputs |= {f"detect{i}": [digest] for i, (_, digest) in enumerate(detects)}
-        fields = {
+        fields: dict[str, Any] = {
             "calibrators": [{"name": name, **code} for name, code, _ in calibrators],
             "detectors": [name for name, _ in detects],
         }
+        if elsewhere:
+            fields["ledger"] = "of another model"
         return self.add("samples", fields, inputs, f"samples {label}")
 
 

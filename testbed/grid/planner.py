@@ -10,7 +10,7 @@ from typing import Any
 from testbed import condition as conditions
 from testbed.grid import pooled_jobs, recalibration, restarts, transfer
 from testbed.grid.across import Across, over
-from testbed.grid.attacked import Side, attacked_set
+from testbed.grid.attacked import Side, attacked_set, made_elsewhere
 from testbed.grid.audits import audit
 from testbed.grid.black_boxes import check_budgets, external_notes, standing_flags
 from testbed.grid.curves import Curves, Level
@@ -244,7 +244,8 @@ class ModelPlan:
             self.cell({**row, "metric": "audit"}, digest, 0)
             restarts.cells(self, row, condition.steps[-1], target, label)
         codes = [(c.name, self.calibrator_code(c), self.fitted(c, outputs)) for c in calibrators]
-        samples = self.jobs.samples(outputs, target.attacks, codes, detects, label)
+        elsewhere = made_elsewhere(self, condition.steps)
+        samples = self.jobs.samples(outputs, target.attacks, codes, detects, label, elsewhere)
         self.planner.samples.append(Sample(row, samples))
         self.planner.previews.append(
             Preview(self.entry.name, row["condition_id"], self.clean.digests, target.digests, samples)

@@ -4,6 +4,8 @@
 
 Rules
 - An example that is wrong before the attack keeps its clean image, costs the plug-in nothing and has first_step 0.
+  With `transfer` the images are for another model: then it is attacked like all others, and a built-in plug-in works
+  on it to the end (`Victim.held`); only those that minimise the distance are done with it at once, by their definition.
 - Which image stands for an example is the plug-in's to find: fooled -> the first fooled iterate, not fooled -> the
   highest-loss iterate. Whether it fools is decided here, by a forward pass on the verified image.
 - An attack on confidence keeps the predicted label: where it did not, the clean image stands, marked as failed.
@@ -13,6 +15,7 @@ Rules
 - A plug-in that draws from `rng` gets draws keyed by example. One that asks for a torch `generator`, or that is
   batch-coupled, gets a seed for each slice (a function of the slice's ids), set for torch, numpy and random and put
   back afterwards.
+- One that asks for `others` gets, where the target is given, the set's rightly classified images and their labels.
 - A plug-in class with `streams = True` takes the whole set and leaves the cutting to the victim; others are given
   slices of `batch` examples.
 - A security curve (`testbed.perturb.descent`) gives a plug-in class with `row_eps = True` its eps as a float32 tensor
@@ -67,6 +70,7 @@ class Attack:
     bounds   (low, high) of valid inputs, or one such pair a feature
     batch    examples in one forward pass, and in one slice of a plug-in that does not stream
     fixed    features (positions on the first axis of an example) that must not move: categories; put back if they did
+    transfer whether the images are meant for another model than the one attacked
     """
 
     plugin: Plugin
@@ -76,6 +80,7 @@ class Attack:
     bounds: Any = (0.0, 1.0)
     batch: int = 256
     fixed: tuple[int, ...] = ()
+    transfer: bool = False
 
     def __call__(self, model: Any, x: Any, y: Any, *, ids: Any = None, seed: int = 0) -> Any:
         """The attacked inputs, float32 `[n ...]`."""

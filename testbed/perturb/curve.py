@@ -56,13 +56,18 @@ def sweep(
     *, ids: Any = None, seed: int = 0,
 ) -> Curve:  # fmt: skip
     """The curve of an attack; `at(eps)` is the attack with that budget."""
+    from testbed.perturb import unit
     from testbed.perturb.descent import descend
 
-    rising = np.unique(np.asarray(epsilons, dtype=np.float64))
-    descent = descend([at(float(eps)) for eps in rising], model, x, y, ids=ids, seed=seed)
+    rising, width = np.unique(np.asarray(epsilons, dtype=np.float64)), 1.0
+    attacks = [at(float(eps)) for eps in rising]
+    if (inside := unit.inside(attacks, model, x, y)) is not None:
+        attacks, model, x = inside.attacks, inside.box, inside.u
+        width = 1.0 if attacks[0].norm == "l0" else inside.width
+    descent = descend(attacks, model, x, y, ids=ids, seed=seed)
     counts, stood = descent.victim.counts, descent.stood.cpu().numpy()
     fooled = np.arange(len(rising))[:, None] > stood
-    reach = descent.reach.cpu().numpy()
+    reach = width * descent.reach.cpu().numpy()
     return Curve(rising, fooled, reach, round(float(counts.gradients.sum())), round(float(counts.queries.sum())))
 
 

@@ -79,11 +79,11 @@ class Descent:
         self.victim = Victim(model, ids=np.arange(b * n), labels=data.y.repeat(b), batch=attacks[0].batch)
         self.judge = Victim(model, batch=attacks[0].batch)
         self.level = torch.full((n,), b - 1, device=device).where(~data.wrong, -1)
-        self.stood = torch.full((n,), -1, device=device)
+        self.stood = torch.full((n,), -1, device=device).where(~data.idle, b - 1)
         self.fooled = torch.full((n,), b, device=device).where(~data.wrong, 0)
         self.stage = torch.zeros(n, dtype=torch.long, device=device)
         self.reach = torch.full((n,), float("inf"), dtype=torch.float64, device=device).where(~data.wrong, 0.0)
-        self._settle(torch.nonzero(~data.wrong).flatten())
+        self._settle(torch.nonzero(~data.wrong & ~data.idle).flatten())
 
     def run(self) -> None:
         """Until nobody is left to attack."""
@@ -182,6 +182,8 @@ def prepared(
             f"attack {plugin.ref!r} moves the {plugin.facts['objective']}; a curve of robust accuracy takes an attack "
             "on labels"
         )
+    if any(one.transfer for one in attacks):
+        raise UsageError("a curve's examples stop where the attacked model errs; for another model attack at each eps")
     attacks = [unbounded(one) for one in attacks]
     with torch.inference_mode(False), frozen(model), torch.no_grad():
         state = State(model)

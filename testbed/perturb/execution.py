@@ -15,9 +15,9 @@ from torch import Tensor
 from testbed import boundary, seeding
 from testbed.boundary import predicted
 from testbed.errors import DataError, PluginViolation, TestbedError
-from testbed.perturb import verify
+from testbed.perturb import aims, unit, verify
 from testbed.perturb.attack import Attack, Found, seeded
-from testbed.perturb.geometry import length, per_row
+from testbed.perturb.geometry import length, limits, per_row
 from testbed.perturb.ledger import AttackResult, columns
 from testbed.perturb.restarts import summary
 from testbed.perturb.state import State
@@ -34,7 +34,10 @@ from testbed.types import (
 
 @dataclass(frozen=True)
 class Checked:
-    """The checked set on the model's device; `home` is the device it came from, `fresh` the passes that decide."""
+    """The checked set on the model's device; `home` is the device it came from, `fresh` the passes that decide.
+
+    aim   int64 `[n]`, the class each example is sent to, where the attack's target names them
+    """
 
     x: Tensor
     y: Tensor
@@ -46,15 +49,24 @@ class Checked:
     wrong: Tensor
     home: Any
     fresh: int
+    aim: Tensor | None = None
+
+    @property
+    def idle(self) -> Tensor:
+        """bool `[n]`: examples that are sent to their own label."""
+        return torch.zeros_like(self.wrong) if self.aim is None else self.aim == self.y
 
 
 def execute(attack: Attack, model: Any, x: Any, y: Any, *, ids: Any, seed: int) -> AttackResult:
     """See `Attack.run`."""
+    if (inside := unit.inside([attack], model, x, y)) is not None:
+        return inside.outside(execute(inside.attacks[0], inside.box, inside.u, y, ids=ids, seed=seed))
     training = bool(getattr(model, "training", False))
     with torch.inference_mode(False), frozen(model), torch.no_grad():
         state = State(model)
         data = prepare(attack, model, x, y, ids, seed)
         victim = Victim(model, ids=data.ids, labels=data.y, batch=attack.batch)
+        victim.withheld = data.wrong if attack.transfer else None
         with verify.untouched(attack.plugin.ref, state.settled(), x=data.x, y=data.y):
             found = _attack(attack, victim, data, seed)
         result = judge(attack, model, data, found, victim.counts, seed)
@@ -91,7 +103,8 @@ def prepare(attack: Attack, model: Any, x: Any, y: Any, ids: Any, seed: int) -> 
     wrong = (
         predicted(logits) != y if attack.plugin.facts["objective"] == "label" else torch.zeros_like(y, dtype=torch.bool)
     )
-    return Checked(x, y, ids, low, high, clipped, logits, wrong, home, fresh)
+    aim = aims.given(attack, len(x), logits.shape[1], device)
+    return Checked(x, y, ids, low, high, clipped, logits, wrong, home, fresh, aim)
 
 
 def _decided(attack: Attack, model: Any, x: Tensor, ids: Any, seed: int, fresh: int, what: str) -> Tensor:
@@ -107,26 +120,10 @@ def averaged(victim: Victim, x: Tensor, fresh: int) -> Tensor:
     return torch.stack([victim(x).log_softmax(1) for _ in range(fresh)]).logsumexp(0) - math.log(fresh)
 
 
-def limits(bounds: Any, x: Tensor, device: Any = None) -> tuple[Any, Any]:
-    """Low and high: two floats, or tensors over the features where every feature has its own pair."""
-    pairs = np.asarray(bounds, dtype=np.float64)
-    if pairs.shape in ((2,), (1, 2)):
-        low, high = map(float, pairs.reshape(2))
-        return low, high
-    if pairs.shape != (x.shape[1] if x.dim() > 1 else 0, 2):
-        raise DataError(
-            f"attack: bounds must be (low, high) or one pair for each of the {tuple(x.shape[1:])} features, "
-            f"got shape {pairs.shape}"
-        )
-    shape = (1, -1, *(1,) * (x.dim() - 2))
-    columns_ = torch.as_tensor(pairs, dtype=torch.float32, device=device)
-    return columns_[:, 0].reshape(shape), columns_[:, 1].reshape(shape)
-
-
 def _attack(attack: Attack, victim: Victim, data: Checked, seed: int) -> Found:
-    """The plug-in on every example that is not wrong already, slice by slice."""
+    """The plug-in, slice by slice, on every example that is not wrong already; on all for another model."""
     whole = Found(data.x.clone(), data.wrong.long() - 1, torch.zeros_like(data.wrong), {})
-    rows = torch.nonzero(~data.wrong).flatten()
+    rows = torch.nonzero((~data.wrong | attack.transfer) & ~data.idle).flatten()
     if len(rows) == 0 or attack.eps == 0:
         return whole
     target = attack.plugin.build(**attack.params)
@@ -151,7 +148,8 @@ def ask(attack: Attack, target: Callable[..., Any], victim: Victim, data: Checke
     victim   of these rows; where the plug-in does not say which evaluation first fooled an example, its counts do
     """
     ids, clean = data.ids[rows.cpu().numpy()], data.x[rows]
-    part = _call(attack, target, victim, clean.clone(), data.y[rows].clone(), ids, seed)
+    target = aims.sent(target, None if data.aim is None else data.aim[rows])
+    part = _call(attack, target, victim, clean.clone(), data.y[rows].clone(), ids, seed, data)
 
     def checked(images: Any) -> Tensor:
         out = verify.output(attack.plugin.ref, images, clean, data.low, data.high)
@@ -192,7 +190,14 @@ def _merge(values: list[tuple[Any, int]]) -> Any:
 
 
 def _call(
-    attack: Attack, target: Callable[..., Any], victim: Victim, x: Tensor, y: Tensor, ids: Any, seed: int
+    attack: Attack,
+    target: Callable[..., Any],
+    victim: Victim,
+    x: Tensor,
+    y: Tensor,
+    ids: Any,
+    seed: int,
+    data: Checked,
 ) -> Found:
     plugin, key = attack.plugin, attack.plugin.facts["draws"]
     asks = inspect.signature(target).parameters
@@ -203,6 +208,8 @@ def _call(
         draws["rng"] = seeding.Rng(operation, int(str(key).partition("/")[0]), seed, ids)
     if "generator" in asks:
         draws["generator"] = torch.Generator(device=x.device).manual_seed(shard)
+    if "others" in asks and data.aim is not None:
+        draws["others"] = data.x[~data.wrong], data.y[~data.wrong]
     try:
         with seeded(shard), torch.enable_grad():
             out = target(victim, x, y, **draws)
@@ -257,7 +264,8 @@ def _verified(attack: Attack, x: Tensor, data: Checked) -> tuple[Tensor, Tensor]
     if attack.norm is not None and attack.eps is not None:
         name, minimal = attack.plugin.ref, attack.plugin.facts["minimal"]
         x, projected = verify.budget(name, x, data.x, attack.norm, attack.eps, data.low, data.high, minimal=minimal)
-    x[data.wrong] = data.x[data.wrong]
+    if not attack.transfer:
+        x[data.wrong] = data.x[data.wrong]
     return x, projected
 
 

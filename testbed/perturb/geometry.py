@@ -10,8 +10,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from testbed.errors import DataError
 
 #: A perturbation may be this much over its budget, relative and absolute, besides the float32 rounding of `x + delta`.
 TOLERANCE = 1e-6
@@ -134,3 +137,19 @@ def random_direction(rng: Any, like: Tensor, norm: str, name: str) -> Tensor:
         uniform = torch.from_numpy(rng.uniform(shape, name=name + "/size")).to(like)
         raw = raw.sign() * -torch.log1p(-uniform)
     return steepest(raw, norm) * per_row(radius, raw)
+
+
+def limits(bounds: Any, x: Tensor, device: Any = None) -> tuple[Any, Any]:
+    """Low and high: two floats, or tensors over the features where every feature has its own pair."""
+    pairs = np.asarray(bounds, dtype=np.float64)
+    if pairs.shape in ((2,), (1, 2)):
+        low, high = map(float, pairs.reshape(2))
+        return low, high
+    if pairs.shape != (x.shape[1] if x.dim() > 1 else 0, 2):
+        raise DataError(
+            f"attack: bounds must be (low, high) or one pair for each of the {tuple(x.shape[1:])} features, "
+            f"got shape {pairs.shape}"
+        )
+    shape = (1, -1, *(1,) * (x.dim() - 2))
+    columns_ = torch.as_tensor(pairs, dtype=torch.float32, device=device)
+    return columns_[:, 0].reshape(shape), columns_[:, 1].reshape(shape)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from testbed.boundary import predicted
+from testbed.perturb import unit
 from testbed.perturb.attack import Attack, Found
 from testbed.perturb.descent import Descent, prepared
 from testbed.perturb.execution import Checked, gradient_facts, has_noise, judge, model_facts, noise_fools, output_facts
@@ -110,6 +111,9 @@ def levels(
     >>> [bool((one.distance <= eps + 1e-6).all()) for one, eps in zip(found, (0.01, 0.2))]
     [True, True]
     """
+    if (inside := unit.inside(attacks, model, x, y)) is not None:
+        found = levels(inside.attacks, inside.box, inside.u, y, ids=ids, seed=seed)
+        return [inside.outside(one) for one in found]
     training = bool(getattr(model, "training", False))
     with prepared(attacks, model, x, y, ids, seed) as (unbound, data):
         shelf = Shelf.empty(data, len(attacks))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from testbed.perturb import aims
 from testbed.perturb.attack import Attack, Found
 from testbed.perturb.victim import Victim
 from testbed.plugins import Plugin
@@ -57,7 +58,8 @@ class _OnlyThese:
         draws = {"rng": rng.take(rows.cpu().numpy()), "generator": generator}
         asked = inspect.signature(self.inner).parameters
         given = {name: value for name, value in draws.items() if name in asked}
-        part = self.inner(model.take(rows), x[rows].clone(), y[rows], **given)
+        inner = aims.some(self.inner, rows.cpu().numpy())
+        part = inner(model.take(rows), x[rows].clone(), y[rows], **given)
         part = part if isinstance(part, Found) else Found(part)
         out[rows] = part.x
         if part.first_step is not None:

@@ -69,10 +69,18 @@ class Shift:
 
         x     images uint8 `[n h w c]`; for tabular and series shifts float32 `[n f]`, `[n t c]`
         ids   int64 `[n]`: the example ids that key the draws
-        spec  what the columns are; tabular shifts use it (categorical columns, bounds)
+        spec  what the columns are; shifts of tables and series need it (bounds, categorical columns)
         """
         self._needs_level("example")
         keys = self._checked_input(x, ids)
+        if spec is None and _required(self.built, "spec"):
+            series = self.plugin.facts["kinds"] == ("series",)
+            shape, like = tuple(x.shape[1:]), ("series", "tc") if series else ("tabular", "f")
+            example = f'spec=testbed.types.Spec("{like[0]}", {shape}, classes, "float32", "{like[1]}", ((low, high),))'
+            raise UsageError(
+                f"shift {self.plugin.name!r} is relative to the range of each feature, which the values do not tell; "
+                f"give {example}, or call .on(examples)"
+            )
         if self.severity == 0:
             return x.copy()
         extra = {"spec": spec} if _accepts(self.built, "spec") else {}
@@ -253,3 +261,9 @@ def chunks(shape: tuple[int, ...]) -> Iterator[slice]:
 
 def _accepts(target: Any, name: str) -> bool:
     return name in inspect.signature(target).parameters
+
+
+def _required(target: Any, name: str) -> bool:
+    """Whether it has a parameter of this name that has no default."""
+    found = inspect.signature(target).parameters.get(name)
+    return found is not None and found.default is found.empty

@@ -19,7 +19,8 @@ from testbed.errors import DataError, PluginViolation
 from testbed.perturb.geometry import TOLERANCE, Budget, budget_of, confine, inside, length
 from testbed.perturb.state import State
 
-#: Inputs this far outside their bounds are clipped with a note (decoding and resizing leave 2e-7); more is an error.
+#: Inputs this far outside their bounds, as a share of the range, are clipped with a note (decoding and resizing leave
+#: 2e-7); more is an error.
 SLACK = 1e-5
 
 
@@ -38,8 +39,8 @@ def labels(given: Any, n: int) -> Tensor:
     return boundary.row_major(y.long().reshape(-1))
 
 
-def inputs(x: Tensor, y: Tensor, low: Any, high: Any, *, labelled: bool) -> tuple[Tensor, Tensor]:
-    """Checked inputs and bool `[n]`: which were clipped to the bounds."""
+def inputs(x: Tensor, y: Tensor, low: Any, high: Any, *, labelled: bool, width: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Checked inputs and bool `[n]`: which were clipped to the bounds; `width` is how far apart those are."""
     if not x.is_floating_point():
         raise DataError(
             f"attack: x must be float32 in the model's own scale, got {x.dtype}; for uint8 images use x.float() / 255"
@@ -51,8 +52,8 @@ def inputs(x: Tensor, y: Tensor, low: Any, high: Any, *, labelled: bool) -> tupl
         raise DataError(f"attack: {_bad_rows(~x.isfinite())} of {len(x)} inputs hold NaN or infinity")
     clipped = torch.clamp(x, low, high)
     away = (clipped - x).abs()
-    if bool((away > SLACK).any()):
-        rows = _bad_rows(away > SLACK)
+    if bool((away > SLACK * width).any()):
+        rows = _bad_rows(away > SLACK * width)
         raise DataError(
             f"attack: {rows} of {len(x)} inputs are outside the bounds by up to {away.max().item():.3g} "
             f"(values {x.min().item():.4g} to {x.max().item():.4g}); scale the inputs or give bounds="

@@ -101,6 +101,7 @@ class Victim:
     ) -> None:
         self.module, self.batch, self.labels = module, batch, labels
         self.device, self._dtype = device_of(module), boundary.dtype_of(module)
+        self.withheld: Tensor | None = None
         self._pads = self.device.type == "cpu" and _judges_rows_apart(module)
         self.counts = counts if counts is not None else Counts.zeros(1 if ids is None else len(ids), self.device)
         self._rows = torch.arange(len(self.counts.queries), device=self.counts.queries.device)
@@ -114,6 +115,14 @@ class Victim:
     def positions(self, rows: Tensor) -> Tensor:
         """Where these rows of this part of the set are in `counts`."""
         return self._rows[rows.to(self._rows.device)]
+
+    @property
+    def held(self) -> Tensor | None:
+        """bool `[n]` of this part of the set: whose verdict is withheld, so that they are worked on to the end.
+
+        Of an attack for another model these are the examples that this one gets wrong already; None where it is nobody.
+        """
+        return None if self.withheld is None else self.withheld[self._rows]
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -219,10 +219,12 @@ def test_bad_settings_are_refused() -> None:
             kind(**bad)
 
 
+#: With images and the margin. Ratios of medians over seeds 0 to 3 on both nets, on CPUs with AVX-512 and without any
+#: vectors: .50 to .69, .96 to 1.02, .97 to 1.05; the margin is the largest and four deviations over seeds.
 FOOLBOX = [
-    ("hopskipjump", "l2", "HopSkipJumpAttack", {"steps": 8}),
-    ("hopskipjump", "linf", "HopSkipJumpAttack", {"steps": 8}),
-    ("boundary", "l2", "BoundaryAttack", {"steps": 4000}),
+    ("hopskipjump", "l2", "HopSkipJumpAttack", {"steps": 8}, 16, 0.9),
+    ("hopskipjump", "linf", "HopSkipJumpAttack", {"steps": 8}, 16, 1.1),
+    ("boundary", "l2", "BoundaryAttack", {"steps": 1000}, 24, 1.1),
 ]
 
 
@@ -233,16 +235,15 @@ FOOLBOX = [
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("net", ["kw", "cnn_a"])
-@pytest.mark.parametrize(("name", "norm", "theirs", "params"), FOOLBOX)
+@pytest.mark.parametrize(("name", "norm", "theirs", "params", "n", "margin"), FOOLBOX)
 def test_no_further_than_foolbox(
-    name: str, norm: str, theirs: str, params: dict[str, Any], net: str, subject: Any
+    name: str, norm: str, theirs: str, params: dict[str, Any], n: int, margin: float, net: str, subject: Any
 ) -> None:
     # foolbox divides estimates by their norm over the whole batch, so its steps in l2 shrink as the batch grows
-    model, x, y = subject(net, 8)
+    model, x, y = subject(net, n)
     out = testbed.attack(name, norm=norm, **params).run(model, x, y)
     other = testbed.attack(f"foolbox:{theirs}", norm=norm, **params).run(model, x, y)
     right = out.first_step != 0
     assert out.success.all()
-    margin = 1.3 if name == "boundary" else 1.1  # eight images, one seed: 1.12 on a CPU with AVX-512, below 1.1 without
     assert np.median(out.distance[right]) <= margin * np.median(other.distance[right])
     assert np.median(out.queries[right]) <= np.median(other.queries[right])

@@ -259,12 +259,30 @@ def real(request: pytest.FixtureRequest, subject: Any) -> tuple[Any, torch.Tenso
 
 
 FOOLBOX = [
-    ("cw", "l2", "L2CarliniWagnerAttack", 6, {"steps": 400, "binary_search_steps": 3, "initial_const": 1.0}),
-    ("ead", "l1", "EADAttack", 8, {"steps": 150, "binary_search_steps": 3, "initial_const": 10.0}),
+    ("cw", "l2", "L2CarliniWagnerAttack", 6, {"steps": 200, "binary_search_steps": 3, "initial_const": 1.0}),
+    ("ead", "l1", "EADAttack", 8, {"steps": 100, "binary_search_steps": 3, "initial_const": 10.0}),
     ("ddn", "l2", "DDNAttack", 30, {}),
     ("deepfool", "l2", "L2DeepFoolAttack", 30, {}),
     ("deepfool", "linf", "LinfDeepFoolAttack", 30, {}),
 ]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "norm", "theirs", "params"), [
+    ("cw", "l2", "L2CarliniWagnerAttack", {"steps": 60, "binary_search_steps": 3, "initial_const": 1.0}),
+    ("ead", "l1", "EADAttack", {"steps": 60, "binary_search_steps": 3, "initial_const": 10.0}),
+    ("ddn", "l2", "DDNAttack", {"steps": 60}), ("deepfool", "l2", "L2DeepFoolAttack", {}),
+    ("deepfool", "linf", "LinfDeepFoolAttack", {}), ("fmn", "l2", "L2FMNAttack", {}),
+])  # fmt: skip
+def test_a_small_net_is_fooled_no_further_than_by_foolbox(
+    name: str, norm: str, theirs: str, params: dict[str, Any]
+) -> None:
+    net, x, y = smooth()
+    whole = {"abort_early": False} if name in ("cw", "ead") else {}
+    ours = testbed.attack(name, norm=norm, **params, **whole).run(net, x, y)
+    other = testbed.attack(f"foolbox:{theirs}", norm=norm, **params, **whole).run(net, x, y)
+    far = [np.where(run.success, run.distance, np.inf) for run in (ours, other)]
+    assert np.median(far[0]) <= 1.02 * np.median(far[1]) and np.isfinite(far[0]).mean() > 0.8
 
 
 @pytest.mark.slow

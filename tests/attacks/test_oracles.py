@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.signal import convolve2d
+from scipy.stats import norm
 from testbed_attacks.momentum import diverse, smooth
+from testbed_attacks.transfer import TIFGSM
 from testbed_attacks.warps import flowed, roughness, transform
 
 import testbed
@@ -93,6 +95,31 @@ def test_translation_invariance_is_a_convolution() -> None:
         linear(w, 2.0 - 0.5 * float(w.sum())), x, torch.zeros(1, dtype=torch.long)
     )
     torch.testing.assert_close(out[0, 0] - 0.5, 0.01 * smoothed.sign().float(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.verifies("tifgsm", by="reference", against="the paper's loop with the density at 15 points from -3 to 3")
+def test_the_kernel_of_translation_invariance_is_the_authors() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 20 * 20, 4)).eval()
+    x, eps = torch.rand(5, 3, 20, 20), 8 / 255
+    y = model(x).argmax(1)
+    line = norm.pdf(np.linspace(-3, 3, 15))
+    kernel = torch.from_numpy(np.outer(line, line) / np.outer(line, line).sum()).float().expand(3, 1, 15, 15)
+    now, momentum = x.clone(), torch.zeros_like(x)
+    for _ in range(4):
+        now.requires_grad_()
+        (gradient,) = torch.autograd.grad(torch.nn.functional.cross_entropy(model(now), y), now)
+        gradient = torch.nn.functional.conv2d(gradient, kernel, padding="same", groups=3)
+        momentum = momentum + gradient / gradient.abs().mean((1, 2, 3), keepdim=True)
+        now = torch.clamp(x + (now.detach() + eps / 4 * momentum.sign() - x).clamp(-eps, eps), 0, 1)
+    out = testbed.attack("tifgsm", eps=eps, steps=4, stop=False)(model, x, y)
+    # a momentum of nearly nought may have either sign: all pixels but a few are the same
+    assert ((out - now).abs() < 1e-6).double().mean() > 0.999
+    wide = testbed.attack("tifgsm", eps=eps, steps=4, stop=False, sigma=3.0)(model, x, y)
+    assert ((wide - now).abs() < 1e-6).double().mean() < 0.99
+    for bad in ({"kernel": 4}, {"sigma": 0.0}):
+        with pytest.raises(ValueError, match="kernel must be odd"):
+            TIFGSM(eps, **bad)
 
 
 NEAR: list[tuple[str, str, float, dict[str, Any]]] = [

@@ -12,7 +12,7 @@ TABLE = Spec("tabular", (3,), 2, "float32", "f", ((0.0, 100.0), (0.0, 3.0), (-1.
 
 
 def test_entering_and_leaving_is_the_identity_and_unmoved_values_are_exact():
-    box = UnitBox(torch.nn.Identity(), TABLE)
+    box = UnitBox.of(torch.nn.Identity(), TABLE)
     x = torch.rand(50, 3) * torch.tensor([100.0, 3.0, 2.0]) - torch.tensor([0.0, 0.0, 1.0])
 
     assert torch.allclose(box.leave(box.enter(x)), x, atol=1e-5)
@@ -21,7 +21,7 @@ def test_entering_and_leaving_is_the_identity_and_unmoved_values_are_exact():
 
 def test_fgsm_moves_numbers_by_a_share_of_their_range_and_no_category():
     weight = torch.tensor([[0.01, 1.0, 1.0], [-0.01, -1.0, -1.0]])
-    box = UnitBox(lambda x: x @ weight.T, TABLE)
+    box = UnitBox.of(lambda x: x @ weight.T, TABLE)
     x = torch.tensor([[50.0, 2.0, 0.0], [40.0, 1.0, 0.5]])
     plugin = plugins.read("attack", "fgsm")
     attack = Attack(plugin, bind(plugin, {}, "linf", 0.1), "linf", 0.1, fixed=TABLE.categorical)

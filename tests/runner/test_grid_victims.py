@@ -1,5 +1,6 @@
 """Victims in grids: detectors' scores in both directions, surrogates as a matrix, what cannot be asked for."""
 
+import pyarrow.parquet as pq
 import pytest
 
 from testbed.errors import UsageError
@@ -55,7 +56,27 @@ def test_all_surrogates_are_the_matrix_of_transfer(tiny, runs, look):
     for name in names:
         assert found[f"surrogate:{name}", name] == found["model", name]
     attacks = [j for j in plan(tiny).jobs.values() if j.kind == "attack"]
-    assert len(attacks) == 2
+    assert sorted(j.recipe["victim"]["kind"] for j in attacks) == ["model", "model", "transfer", "transfer"]
+
+
+def test_images_for_another_model_are_made_of_every_example_and_judged_by_that_model(tiny, runs, look):
+    tiny["models"].append({"use": "small-cnn", "name": "other", "train": {"recipe": "standard", "epochs": 1}})
+    attack = {"attack": [{"use": "mifgsm", "stop": False}, "pgd"], "eps": 0.1, "victim": "surrogate:other"}
+    finished = runs({**tiny, "conditions": ["clean", attack], "calibrators": ["none"], "metrics": ["accuracy"]})
+    assert finished.outcome.ok, finished.outcome.errors()
+    table = pq.read_table(finished.folder / "samples.parquet").to_pylist()
+    missed = {r["id"] for r in table if r["model"] == "other" and r["condition"] == "clean" and not r["correct"]}
+    assert missed
+    for name in ("mifgsm", "pgd"):
+        mine = [r for r in table if r["model"] == "net" and r["condition"].startswith(name)]
+        (row,) = look.rows(finished, model="net", condition=name, metric="accuracy")
+        assert row["value"] == sum(r["correct"] for r in mine) / len(mine)
+        # success, margin and loss are those of the model that is scored; what only the other one can say is left out
+        assert all(r["success"] == (not r["correct"]) == (r["margin"] < 0) for r in mine)
+        assert all(r["first_step"] is None and r["confidence_before"] is None for r in mine)
+        assert min(r["distance"] for r in mine if r["id"] in missed) > 0.09
+        own = [r for r in table if r["model"] == "other" and r["condition"].startswith(name) and r["id"] in missed]
+        assert {r["distance"] for r in own} == {0.0}  # its own surrogate: an attack like any other
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from testbed.errors import DataError, PluginViolation, UsageError
 from testbed.perturb.shift import Shift
-from testbed.plugins import read
+from testbed.plugins import names, read
 
 IMAGES = np.full((2, 8, 8, 3), 100, np.uint8)
 
@@ -19,6 +19,18 @@ def user(tmp_path: Path, body: str, **params: Any) -> Shift:
     """A user's shift from a file."""
     (tmp_path / "mine.py").write_text(f"import numpy as np\ndef mine(images, *, amount: int = 3, rng):\n    {body}\n")
     return Shift(read("shift", "./mine.py:mine", tmp_path), params)
+
+
+RANGED = [n for n in names("shift") if "image" not in read("shift", n).facts["kinds"]
+          and read("shift", n).facts["level"] == "example"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RANGED)
+def test_what_is_relative_to_a_range_asks_for_it(name: str) -> None:
+    shift = Shift(read("shift", name), {})
+    x = np.zeros((2, 10, 3) if shift.plugin.facts["kinds"] == ("series",) else (2, 3), np.float32)
+    with pytest.raises(UsageError, match=rf"{name}' is relative to the range of each feature.*spec=testbed.types.Spec"):
+        shift(x, ids=range(2))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from testbed.types import Array, Examples, Job, Outputs, Spec
 
 def attack(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
     """Attack one shard of a set, and keep the images, the ledger and the audit's by-products."""
+    from testbed.perturb.aims import of_groups
     from testbed.perturb.only import only
 
     eps, seed, tally = job.recipe["eps"], job.recipe["seed"], Tally()
@@ -29,7 +30,8 @@ def attack(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
         out = access.SetWriter(writer, stand.spec.attacked(), stand.group_names)
         for examples in stand.examples():
             x, y = stand.enter(examples)
-            result = handle.run(stand.box or stand.victim, x, y, ids=examples.ids, seed=seed)
+            here = of_groups(handle, examples)
+            result = here.run(stand.box or stand.victim, x, y, ids=examples.ids, seed=seed)
             out.add(tally.add(*stand.leave(examples, result)))
     out.close()
     writer.meta.update(stand.notes, parts=handle_parts(handle))
@@ -39,6 +41,7 @@ def attack(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
 
 def sweep(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
     """Take one shard of a set down all budgets of a curve; keep for each what `attack` keeps, for `level` to read."""
+    from testbed.perturb.aims import of_groups
     from testbed.perturb.levels import levels
 
     recipe, params = job.recipe, job.recipe["attack"]["params"]
@@ -47,7 +50,8 @@ def sweep(job: Job, store: Store, writer: Writer) -> Mapping[str, int]:
         attacks = [stand.handle({**params, "eps": eps}, eps) for eps in recipe["eps"]]
         for number, examples in enumerate(stand.examples()):
             x, y = stand.enter(examples)
-            found = levels(attacks, stand.box or stand.victim, x, y, ids=examples.ids, seed=recipe["seed"])
+            here = [of_groups(one, examples) for one in attacks]
+            found = levels(here, stand.box or stand.victim, x, y, ids=examples.ids, seed=recipe["seed"])
             for level, (result, tally) in enumerate(zip(found, tallies, strict=True)):
                 access.write_shard(writer, f"{level}-{number:05d}", tally.add(*stand.leave(examples, result)))
     about = {"spec": asdict(stand.spec.attacked()), "group_names": list(stand.group_names), **stand.notes}
@@ -105,7 +109,7 @@ class Stand:
         with as_planned(job.recipe["runtime"]) as device:
             model = classifier(job, store, device)
             victim = victim_of(job, store, model)
-            box = unit.UnitBox(victim, first.spec) if unit.needed(first.spec) else None
+            box = unit.UnitBox.of(victim, first.spec) if unit.needed(first.spec) else None
             plugin = access.code("attack", job.recipe["attack"], store)
             yield cls(job, store, device, model, victim, box, plugin, first.spec, first.group_names, {})
 
@@ -113,8 +117,9 @@ class Stand:
         """The attack at one budget."""
         from testbed.perturb.attack import Attack
 
-        batch = self.job.recipe["runtime"]["batch"]
-        return Attack(self.plugin, params, self.job.recipe["norm"], eps, batch=batch, fixed=self.spec.categorical)
+        batch, elsewhere = self.job.recipe["runtime"]["batch"], self.job.recipe["victim"]["kind"] == "transfer"
+        fixed = self.spec.categorical
+        return Attack(self.plugin, params, self.job.recipe["norm"], eps, batch=batch, fixed=fixed, transfer=elsewhere)
 
     def examples(self) -> Iterator[Examples]:
         """What is attacked, shard by shard."""
@@ -185,7 +190,7 @@ def victim_of(job: Job, store: Store, model: Any) -> Any:
     from testbed.perturb.targets import with_bpda
 
     kind = job.recipe["victim"]["kind"]
-    if kind == "model":
+    if kind in ("model", "transfer"):
         return model.module
     if kind == "detector":
         return pushed(job, store, model)

@@ -204,6 +204,8 @@ def samples(job: Job, store: Store, writer: Writer) -> None:
     if book:
         names = np.array([*store.require(job.inputs["ledger"][0]).meta["parts"], None], dtype=object)
         book["fooled_by"] = names[book["stage"]]
+    if "ledger" in job.recipe:
+        book = own_verdict(book, data)
     probs = {name: probabilities(c, data) for name, c in calibrators}
     scores = {
         name: aligned(store.tensors(access.one(job, f"detect{i}"), "scores"), ids)["scores"]
@@ -225,6 +227,25 @@ def samples(job: Job, store: Store, writer: Writer) -> None:
         "score": as_map(scores, len(ids), pa.float64()),
     }
     writer.table("samples", pa.table({name: columns[name] for name in fields.names}, schema=fields))
+
+
+def own_verdict(book: Mapping[str, Array], data: Outputs) -> dict[str, Array]:
+    """A ledger of an attack on another model as one of this model's: cost, distance, and own verdicts.
+
+    Which evaluation first fooled an example, what it was fooled by and how sure the model was before are of the
+    attacked model, so they are left out.
+    """
+    labels = np.asarray(data.labels)
+    known = labels >= 0
+    z, at = np.asarray(data.logits, np.float64), np.maximum(labels, 0)[:, None]
+    own, others = np.take_along_axis(z, at, 1)[:, 0], z.copy()
+    np.put_along_axis(others, at, -np.inf, 1)
+    kept = {name: book[name] for name in ("gradients", "queries", "distance", "flags")}
+    return kept | {
+        "success": (data.predicted != labels) & known,
+        "margin": np.where(known, own - others.max(1), np.nan).astype(np.float32),
+        "loss": np.where(known, np.logaddexp.reduce(z, axis=1) - own, np.nan).astype(np.float32),
+    }
 
 
 def aligned(table: Mapping[str, Array], ids: Array) -> dict[str, Array]:
