@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from testbed.parameters import Checked, Count, NonNegative, PositiveShare
 from testbed.types import Paper
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def side(query: int, p_init: float, height: int, width: int) -> int:
 
 
 @dataclass(frozen=True)
-class Square:
+class Square(Checked):
     """Square attack.
 
     queries   model evaluations an example, its start included
@@ -56,10 +57,10 @@ class Square:
               success, unless they have come within 0.4 times the loss they had there
     """
 
-    eps: float
+    eps: NonNegative
     norm: Literal["linf", "l2", "l1"] = "linf"
-    queries: int = 5000
-    p_init: float = 0.8
+    queries: Count = 5000
+    p_init: PositiveShare = 0.8
     hopeless: bool = False
     bounds: Any = (0.0, 1.0)
 
