@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from testbed.parameters import Checked, Count, NonNegative, Share
 from testbed.types import Paper
 
 from .pgd import Target
@@ -35,7 +36,7 @@ PAPER = Paper(
 
 
 @dataclass(frozen=True)
-class APGD:
+class APGD(Checked):
     """Auto-PGD on cross-entropy or the difference of logits ratio.
 
     steps     gradient steps a restart
@@ -46,14 +47,14 @@ class APGD:
     target    as in `pgd`: the class each example is sent to; the loss is then the targeted one of that name
     """
 
-    eps: float
+    eps: NonNegative
     norm: Literal["linf", "l2", "l1"] = "linf"
-    steps: int = 100
-    restarts: int = 1
+    steps: Count = 100
+    restarts: Count = 1
     loss: Literal["ce", "dlr", "margin"] = "ce"
-    rho: float = 0.75
-    eot: int = 1
-    judge: int = 1
+    rho: Share = 0.75
+    eot: Count = 1
+    judge: Count = 1
     target: Target = "none"
     bounds: Any = (0.0, 1.0)
 
@@ -90,7 +91,7 @@ class APGD:
 
 
 @dataclass(frozen=True)
-class APGDT:
+class APGDT(Checked):
     """Auto-PGD on the targeted difference of logits ratio, one run for each of the likeliest wrong classes.
 
     Targets are the `targets` classes of highest clean logit other than the label; with k classes at most k - 1. Later
@@ -101,13 +102,13 @@ class APGDT:
     eot, judge  as in APGD
     """
 
-    eps: float
+    eps: NonNegative
     norm: Literal["linf", "l2", "l1"] = "linf"
-    steps: int = 100
-    targets: int = 9
-    rho: float = 0.75
-    eot: int = 1
-    judge: int = 1
+    steps: Count = 100
+    targets: Count = 9
+    rho: Share = 0.75
+    eot: Count = 1
+    judge: Count = 1
     hopeless: bool = False
     bounds: Any = (0.0, 1.0)
 

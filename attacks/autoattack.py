@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from testbed.parameters import Checked, Count, NonNegative
+
 from .apgd import APGD, APGDT, PAPER
 from .fab import FAB
 from .square import Square
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class AutoAttack:
+class AutoAttack(Checked):
     """AutoAttack, cascade `standard`, `plus` or `rand`.
 
     targets     wrong classes of APGD-T and FAB-T; by itself 9, and 5 for APGD-T in l1
@@ -43,14 +45,14 @@ class AutoAttack:
                 target excepted) and Square end where their pace so far would not take them to success (`hopeless`)
     """
 
-    eps: float
+    eps: NonNegative
     norm: Literal["linf", "l2", "l1"] = "linf"
     cascade: Literal["standard", "plus", "rand"] = "standard"
-    steps: int = 100
-    targets: int | None = None
-    queries: int = 5000
-    eot: int = 20
-    judge: int = 20
+    steps: Count = 100
+    targets: Count | None = None
+    queries: Count = 5000
+    eot: Count = 20
+    judge: Count = 20
     exhaustive: bool = False
     bounds: Any = (0.0, 1.0)
 
@@ -95,17 +97,17 @@ class AutoAttack:
 
 
 @dataclass(frozen=True)
-class AutoAttackFast:
+class AutoAttackFast(Checked):
     """The fast tier: APGD-CE and APGD-T, fewer steps and targets, hopeless runs ended; then a short `square_ascent`.
 
     What it misses is what only FAB-T, a long search or a longer run finds; on masked nets that is something still.
     Measured, with intervals and the price: `autoattack_fast_gap.json` beside this file.
     """
 
-    eps: float
+    eps: NonNegative
     norm: Literal["linf", "l2"] = "linf"
-    steps: int = 75
-    targets: int = 5
+    steps: Count = 75
+    targets: Count = 5
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf", "l2")

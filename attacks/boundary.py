@@ -20,8 +20,11 @@ target the start is an image of that class from the same set (`decisions`), so t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from annotated_types import Gt
+
+from testbed.parameters import Checked, Count, NonNegative, OpenShare
 from testbed.types import Paper
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ SPHERE, SOURCE = (100, 0.2, 0.5), (30, 0.1, 0.25)
 
 
 @dataclass(frozen=True)
-class Boundary:
+class Boundary(Checked):
     """The boundary attack in l2.
 
     target                   a class, or one an example, that each is sent to; only being given it then counts
@@ -50,13 +53,13 @@ class Boundary:
     step_adaptation          factor by which the sizes grow and shrink
     """
 
-    eps: float | None = None
+    eps: NonNegative | None = None
     norm: Literal["l2"] = "l2"
-    steps: int = 25000
-    spherical_step: float = 0.01
-    source_step: float = 0.01
-    source_step_convergance: float = 1e-7
-    step_adaptation: float = 1.5
+    steps: Count = 25000
+    spherical_step: OpenShare = 0.01
+    source_step: OpenShare = 0.01
+    source_step_convergance: NonNegative = 1e-7
+    step_adaptation: Annotated[float, Gt(1)] = 1.5
     target: Literal["none", "groups"] | int | tuple[int, ...] = "none"
     bounds: Any = (0.0, 1.0)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from testbed.parameters import Checked, Count, NonNegative, Positive
 from testbed.types import Paper
 
 if TYPE_CHECKING:
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class CalibrationAttack:
+class CalibrationAttack(Checked):
     """A label-keeping attack on confidence. `step_size`, eps / 4 where absent, only ever halves."""
 
-    eps: float
+    eps: NonNegative
     norm: Literal["linf", "l2", "l1"] = "linf"
     goal: Literal["underconfidence", "overconfidence", "maximum", "random"] = "maximum"
-    steps: int = 40
-    step_size: float | None = None
+    steps: Count = 40
+    step_size: Positive | None = None
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf", "l2", "l1")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from testbed.parameters import Checked, Count, NonNegative, PositiveShare
 from testbed.types import Paper
 
 if TYPE_CHECKING:
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class CalibrationSquare:
+class CalibrationSquare(Checked):
     """A label-keeping random search on confidence; `queries` model evaluations an example, p_init as in `square`."""
 
-    eps: float
+    eps: NonNegative
     norm: Literal["linf"] = "linf"
     goal: Literal["underconfidence", "overconfidence", "maximum", "random"] = "maximum"
-    queries: int = 500
-    p_init: float = 0.8
+    queries: Count = 500
+    p_init: PositiveShare = 0.8
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf",)

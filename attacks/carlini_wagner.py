@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from testbed.parameters import Checked, Count, NonNegative, Positive
 from testbed.types import Paper
 
 from .pgd import Target
@@ -34,7 +35,7 @@ INSIDE = 0.999999
 
 
 @dataclass(frozen=True)
-class CW:
+class CW(Checked):
     """C&W in l2.
 
     eps                  budget; None = the smallest perturbation found, whatever its size
@@ -47,13 +48,13 @@ class CW:
     target               as in `pgd`: the class each example is sent to; only being given that class then counts
     """
 
-    eps: float | None = None
+    eps: NonNegative | None = None
     norm: Literal["l2"] = "l2"
-    binary_search_steps: int = 9
-    steps: int = 1000
-    stepsize: float = 0.01
-    confidence: float = 0.0
-    initial_const: float = 0.001
+    binary_search_steps: Count = 9
+    steps: Count = 1000
+    stepsize: Positive = 0.01
+    confidence: NonNegative = 0.0
+    initial_const: Positive = 0.001
     abort_early: bool = True
     target: Target = "none"
     bounds: Any = (0.0, 1.0)

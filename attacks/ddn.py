@@ -17,8 +17,11 @@ example is done at its first fooled iterate inside the ball.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from annotated_types import Ge
+
+from testbed.parameters import Checked, Count, NonNegative, OpenShare, Positive
 from testbed.types import Paper
 
 from .pgd import Target
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DDN:
+class DDN(Checked):
     """DDN in l2.
 
     eps           budget; None = the smallest perturbation found, whatever its size
@@ -41,12 +44,12 @@ class DDN:
     target        as in `pgd`: the class each example is sent to. Only being given that class then counts as fooled
     """
 
-    eps: float | None = None
+    eps: NonNegative | None = None
     norm: Literal["l2"] = "l2"
-    init_epsilon: float = 1.0
-    steps: int = 100
-    gamma: float = 0.05
-    levels: int | None = None
+    init_epsilon: Positive = 1.0
+    steps: Count = 100
+    gamma: OpenShare = 0.05
+    levels: Annotated[int, Ge(2)] | None = None
     target: Target = "none"
     bounds: Any = (0.0, 1.0)
 

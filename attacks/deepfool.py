@@ -18,8 +18,11 @@ Nothing is drawn at random and all state is per example. The last iterate is eva
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from annotated_types import Ge
+
+from testbed.parameters import Checked, Count, NonNegative
 from testbed.types import Paper
 
 from .pgd import Target
@@ -35,7 +38,7 @@ LEAST = 1e-4
 
 
 @dataclass(frozen=True)
-class DeepFool:
+class DeepFool(Checked):
     """DeepFool in l2 and linf.
 
     eps         budget; None = whatever distance it takes. It ends at the first image that fools either way
@@ -45,11 +48,11 @@ class DeepFool:
                 class, f = z_t - max_{i != t} z_i, at each step, and only being given t counts (the paper has none)
     """
 
-    eps: float | None = None
+    eps: NonNegative | None = None
     norm: Literal["l2", "linf"] = "l2"
-    steps: int = 50
-    candidates: int = 10
-    overshoot: float = 0.02
+    steps: Count = 50
+    candidates: Annotated[int, Ge(2)] = 10
+    overshoot: NonNegative = 0.02
     target: Target = "none"
     bounds: Any = (0.0, 1.0)
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from testbed.parameters import Checked, Count, NonNegative, Positive
 from testbed.types import Paper
 
 from .pgd import Target
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class EAD:
+class EAD(Checked):
     """EAD.
 
     eps                  budget in l1; None = the smallest perturbation found, whatever its size
@@ -51,14 +52,14 @@ class EAD:
     target               as in `pgd`: the class each example is sent to; only being given that class then counts
     """
 
-    eps: float | None = None
+    eps: NonNegative | None = None
     norm: Literal["l1"] = "l1"
-    binary_search_steps: int = 9
-    steps: int = 1000
-    initial_stepsize: float = 0.01
-    confidence: float = 0.0
-    initial_const: float = 0.001
-    regularization: float = 0.01
+    binary_search_steps: Count = 9
+    steps: Count = 1000
+    initial_stepsize: Positive = 0.01
+    confidence: NonNegative = 0.0
+    initial_const: Positive = 0.001
+    regularization: NonNegative = 0.01
     decision_rule: Literal["EN", "L1"] = "EN"
     abort_early: bool = False
     target: Target = "none"

@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from testbed.parameters import Checked, Count, NonNegative, Positive, Share
 from testbed.types import Paper
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FAB:
+class FAB(Checked):
     """FAB-T, or with `targeted` off FAB.
 
     eps       budget; None = the smallest perturbation found, whatever its size
@@ -40,15 +41,15 @@ class FAB:
               the ball and would, at the pace of the last 10 steps, still be outside at the end; needs eps
     """
 
-    eps: float | None = None
+    eps: NonNegative | None = None
     norm: Literal["linf", "l2", "l1"] = "linf"
-    steps: int = 100
-    targets: int = 9
+    steps: Count = 100
+    targets: Count = 9
     targeted: bool = True
-    restarts: int = 1
-    alpha_max: float = 0.1
-    eta: float = 1.05
-    beta: float = 0.9
+    restarts: Count = 1
+    alpha_max: Share = 0.1
+    eta: Positive = 1.05
+    beta: Share = 0.9
     hopeless: bool = False
     bounds: Any = (0.0, 1.0)
 

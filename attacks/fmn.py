@@ -26,6 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from testbed.parameters import Checked, Count, CountOrNone, NonNegative, Positive, ShareBelowOne
 from testbed.types import Paper
 
 from .pgd import Target
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FMN:
+class FMN(Checked):
     """FMN in four norms.
 
     eps           budget; None = the smallest perturbation found, whatever its size
@@ -54,14 +55,14 @@ class FMN:
                   then counts
     """
 
-    eps: float | None = None
+    eps: NonNegative | None = None
     norm: Literal["linf", "l2", "l1", "l0"] = "l2"
-    steps: int = 100
-    max_stepsize: float | None = None
-    min_stepsize: float | None = None
-    gamma: float | None = None
-    min_gamma: float = 0.001
-    targets: int = 0
+    steps: Count = 100
+    max_stepsize: Positive | None = None
+    min_stepsize: Positive | None = None
+    gamma: ShareBelowOne | None = None
+    min_gamma: ShareBelowOne = 0.001
+    targets: CountOrNone = 0
     target: Target = "none"
     bounds: Any = (0.0, 1.0)
 

@@ -27,6 +27,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from testbed.parameters import Checked, Count, NonNegative, Positive
 from testbed.types import Paper
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ BLOCK = 50
 
 
 @dataclass(frozen=True)
-class HopSkipJump:
+class HopSkipJump(Checked):
     """HopSkipJump in l2 and linf.
 
     target                       a class, or one an example, that each is sent to; only being given it then counts
@@ -57,12 +58,12 @@ class HopSkipJump:
     gamma                        how coarse bisections and estimates are
     """
 
-    eps: float | None = None
+    eps: NonNegative | None = None
     norm: Literal["l2", "linf"] = "l2"
-    steps: int = 64
-    initial_gradient_eval_steps: int = 100
-    max_gradient_eval_steps: int = 10000
-    gamma: float = 1.0
+    steps: Count = 64
+    initial_gradient_eval_steps: Count = 100
+    max_gradient_eval_steps: Count = 10000
+    gamma: Positive = 1.0
     target: Literal["none", "groups"] | int | tuple[int, ...] = "none"
     bounds: Any = (0.0, 1.0)
 

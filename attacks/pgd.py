@@ -23,6 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from testbed.parameters import Checked, Count, NonNegative, Positive
 from testbed.types import Paper
 
 if TYPE_CHECKING:
@@ -37,15 +38,15 @@ Target = Literal["none", "second", "least", "random", "groups"] | int | tuple[in
 
 
 @dataclass(frozen=True)
-class FGSM:
+class FGSM(Checked):
     """Fast gradient method: one step of size eps up the loss. `random_start` adds the start of PGD (R+FGSM)."""
 
-    eps: float
+    eps: NonNegative
     norm: Norms = "linf"
     random_start: bool = False
     loss: Literal["ce", "margin", "dlr"] = "ce"
     target: Target = "none"
-    eot: int = 1
+    eot: Count = 1
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf", "l2", "l1")
@@ -74,16 +75,16 @@ class FGSM:
 
 
 @dataclass(frozen=True)
-class BIM:
+class BIM(Checked):
     """Basic iterative method: PGD from the clean image with the paper's step eps / steps where none is given."""
 
-    eps: float
+    eps: NonNegative
     norm: Norms = "linf"
-    steps: int = 10
-    step_size: float | None = None
+    steps: Count = 10
+    step_size: Positive | None = None
     loss: Literal["ce", "margin", "dlr"] = "ce"
     target: Target = "none"
-    eot: int = 1
+    eot: Count = 1
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf", "l2", "l1")
@@ -114,7 +115,7 @@ class BIM:
 
 
 @dataclass(frozen=True)
-class PGD:
+class PGD(Checked):
     """Projected gradient descent.
 
     steps        gradient steps a restart; each iterate is evaluated, the last one by a forward pass alone
@@ -125,15 +126,15 @@ class PGD:
                  more and changes no image
     """
 
-    eps: float
+    eps: NonNegative
     norm: Norms = "linf"
-    steps: int = 40
-    step_size: float | None = None
-    restarts: int = 1
+    steps: Count = 40
+    step_size: Positive | None = None
+    restarts: Count = 1
     random_start: bool = True
     loss: Literal["ce", "margin", "dlr"] = "ce"
     target: Target = "none"
-    eot: int = 1
+    eot: Count = 1
     average: bool = False
     bounds: Any = (0.0, 1.0)
 

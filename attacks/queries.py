@@ -8,8 +8,11 @@ evolution: a + 0.5 (b - c) without crossover, kept where the label's probability
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from annotated_types import Ge
+
+from testbed.parameters import Checked, Count, NonNegative, Positive
 from testbed.types import Paper
 
 if TYPE_CHECKING:
@@ -20,18 +23,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SPSA:
+class SPSA(Checked):
     """Simultaneous perturbation stochastic approximation; `samples` evaluations a step, half of them at x - delta v.
 
     delta, learning_rate   as shares of the range of inputs
     """
 
-    eps: float
+    eps: NonNegative
     norm: Literal["linf"] = "linf"
-    steps: int = 100
-    samples: int = 128
-    delta: float = 0.01
-    learning_rate: float = 0.01
+    steps: Count = 100
+    samples: Annotated[int, Ge(2)] = 128
+    delta: Positive = 0.01
+    learning_rate: Positive = 0.01
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf",)
@@ -91,14 +94,14 @@ class SPSA:
 
 
 @dataclass(frozen=True)
-class OnePixel:
+class OnePixel(Checked):
     """A few pixels by differential evolution; eps counts changed values, so an RGB pixel takes 3 of it."""
 
-    eps: float
+    eps: NonNegative
     norm: Literal["l0"] = "l0"
-    population: int = 100
-    generations: int = 50
-    weight: float = 0.5
+    population: Annotated[int, Ge(4)] = 100
+    generations: Count = 50
+    weight: NonNegative = 0.5
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("l0",)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from testbed.parameters import Checked, Count, NonNegative, Positive, PositiveShare
 from testbed.types import Paper
 
 if TYPE_CHECKING:
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Universal:
+class Universal(Checked):
     """One delta for all; the loss of an example is cut at `clip` so that a few cannot lead. Steps of eps / 10."""
 
-    eps: float
+    eps: NonNegative
     norm: Literal["linf", "l2"] = "linf"
-    steps: int = 50
-    clip: float = 9.0
-    eot: int = 1
+    steps: Count = 50
+    clip: Positive = 9.0
+    eot: Count = 1
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf", "l2")
@@ -77,16 +78,16 @@ class Universal:
 
 
 @dataclass(frozen=True)
-class Patch:
+class Patch(Checked):
     """A square covering `area` of the image, at a place of each example's own; steps along the sign.
 
     step_size   as a share of the range of inputs
     """
 
-    area: float = 0.05
-    steps: int = 100
-    step_size: float = 0.05
-    eot: int = 1
+    area: PositiveShare = 0.05
+    steps: Count = 100
+    step_size: Positive = 0.05
+    eot: Count = 1
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ()

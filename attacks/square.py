@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from testbed.parameters import Checked, Count, NonNegative, PositiveShare
 from testbed.types import Paper
 
 from .pgd import Target
@@ -49,7 +50,7 @@ def side(query: int, p_init: float, height: int, width: int) -> int:
 
 
 @dataclass(frozen=True)
-class Square:
+class Square(Checked):
     """Square attack.
 
     queries   model evaluations an example, its start included
@@ -59,10 +60,10 @@ class Square:
     target    as in `pgd`: the class each example is sent to; what falls is then its cross-entropy, as in the paper
     """
 
-    eps: float
+    eps: NonNegative
     norm: Literal["linf", "l2", "l1"] = "linf"
-    queries: int = 5000
-    p_init: float = 0.8
+    queries: Count = 5000
+    p_init: PositiveShare = 0.8
     hopeless: bool = False
     target: Target = "none"
     bounds: Any = (0.0, 1.0)

@@ -27,6 +27,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from testbed.parameters import Checked, Count, NonNegative, Positive, Share
 from testbed.types import Paper
 
 from .pgd import Target
@@ -39,17 +40,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class MIFGSM:
+class MIFGSM(Checked):
     """Momentum iterative FGSM."""
 
-    eps: float
+    eps: NonNegative
     norm: Literal["linf"] = "linf"
-    steps: int = 10
-    step_size: float | None = None
-    decay: float = 1.0
+    steps: Count = 10
+    step_size: Positive | None = None
+    decay: NonNegative = 1.0
     stop: bool = True
     target: Target = "none"
-    eot: int = 1
+    eot: Count = 1
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ("linf",)
@@ -108,7 +109,7 @@ class NIFGSM(MIFGSM):
 class SINIFGSM(NIFGSM):
     """NI with scale invariance: G averaged over x / 2^i, i < copies."""
 
-    copies: int = 5
+    copies: Count = 5
 
     def gradient(self, ask: Any, x: Tensor, momentum: Tensor, rng: Any, step: int) -> Tensor:
         """The mean gradient over scaled copies of the look-ahead point, each with respect to that point."""
@@ -122,8 +123,8 @@ class SINIFGSM(NIFGSM):
 class DIFGSM(MIFGSM):
     """Diverse inputs: with probability `prob` the image is shrunk at random and padded back before the gradient."""
 
-    resize_rate: float = 0.9
-    prob: float = 0.5
+    resize_rate: Positive = 0.9
+    prob: Share = 0.5
 
     reference: ClassVar = Paper(
         "Improving transferability of adversarial examples with input diversity",
@@ -149,9 +150,9 @@ class TIFGSM(DIFGSM):
              15 pixels: the authors' code samples the density at 15 points from -3 to 3
     """
 
-    prob: float = 0.0
-    kernel: int = 15
-    sigma: float | None = None
+    prob: Share = 0.0
+    kernel: Count = 15
+    sigma: Positive | None = None
 
     version: ClassVar = 2
     reference: ClassVar = Paper(
@@ -176,8 +177,8 @@ class TIFGSM(DIFGSM):
 class VMIFGSM(MIFGSM):
     """Variance tuning: G plus the last step's V, the mean gradient at points within beta eps less G there."""
 
-    neighbours: int = 20
-    beta: float = 1.5
+    neighbours: Count = 20
+    beta: Positive = 1.5
 
     reference: ClassVar = Paper(
         "Enhancing the transferability of adversarial attacks through variance tuning",

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from testbed.parameters import Checked, Count, NonNegative, Positive
 from testbed.types import Paper
 
 if TYPE_CHECKING:
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Spatial:
+class Spatial(Checked):
     """Every rotation (degrees, up to max_rotation either way) with every translation (pixels, per axis)."""
 
-    max_rotation: float = 30.0
-    max_translation: float = 3.0
-    rotations: int = 31
-    translations: int = 5
+    max_rotation: NonNegative = 30.0
+    max_translation: NonNegative = 3.0
+    rotations: Count = 31
+    translations: Count = 5
 
     norms: ClassVar = ()
     kinds: ClassVar = ("image",)
@@ -82,13 +83,13 @@ def transform(x: Tensor, angle: float, right: float, down: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class StAdv:
+class StAdv(Checked):
     """Spatially transformed adversarial examples; `learning_rate` in pixels a step."""
 
-    steps: int = 100
-    learning_rate: float = 0.05
-    tau: float = 0.05
-    eot: int = 1
+    steps: Count = 100
+    learning_rate: Positive = 0.05
+    tau: NonNegative = 0.05
+    eot: Count = 1
     bounds: Any = (0.0, 1.0)
 
     norms: ClassVar = ()

@@ -81,7 +81,7 @@ def run_grid(name: str, levels: list[float], n: int, *, curve: bool) -> Any:
         "models": [{"use": "small-cnn", "weights": str(DATA / "weights" / "mnist_cnn_a_adv.safetensors")}],
         "conditions": [{**attack, "curve": curve}],
         "metrics": ["accuracy"],
-        "intervals": {"replicates": 0},
+        "intervals": {"replicates": 20},
     }
     with tempfile.TemporaryDirectory() as folder:
         out, settings = Path(folder) / "run", {"executor": "serial", "page": False}

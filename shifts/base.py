@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from testbed.parameters import Checked, Severity
 from testbed.seeding import Rng
 from testbed.types import Array, Paper
 
@@ -39,7 +40,7 @@ Draws = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
-class Corruption:
+class Corruption(Checked):
     """Base of the shifts that have severity tables.
 
     severity  in [0, 5]; 0 is the identity, 1 to 5 are the published levels, fractions lie between them
@@ -48,7 +49,7 @@ class Corruption:
               the one all share: values are cut, not rounded, to uint8
     """
 
-    severity: float = 3.0
+    severity: Severity = 3.0
     params: SetName = "auto"
     compat: bool = True
 

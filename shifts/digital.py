@@ -12,8 +12,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Interval
 from numpy.typing import NDArray
 
 from testbed.types import Ints
@@ -74,7 +76,7 @@ class JpegCompression(Corruption):
     quality  the JPEG quality itself, in 1..100, in the table's stead; then severities below 1 mix the coded image in
     """
 
-    quality: int | None = None
+    quality: Annotated[int, Interval(ge=0, le=100)] | None = None
 
     name = "jpeg_compression"
 

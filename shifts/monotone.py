@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.errors import UsageError
+from testbed.parameters import Checked, Severity
 from testbed.plugins import read
 from testbed.seeding import Rng
 from testbed.types import Array, Paper
@@ -35,7 +36,7 @@ BISECTIONS = 5
 
 
 @dataclass(frozen=True)
-class Monotone:
+class Monotone(Checked):
     """The corruption `of` at the strength that gives each image the quality its severity asks for.
 
     >>> image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
@@ -45,7 +46,7 @@ class Monotone:
     """
 
     of: str
-    severity: float = 3.0
+    severity: Severity = 3.0
     by: Literal["ssim", "psnr"] = "ssim"
     params: SetName = "auto"
 

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.errors import DataError
+from testbed.parameters import Checked, Count, CountOrNone, NonNegative, Positive, Severity, Share
 from testbed.seeding import Rng
 from testbed.types import Array, Examples, Ints, Paper
 
@@ -47,14 +48,14 @@ Shares = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Resampling:
+class Resampling(Checked):
     """Base: `wanted` says the shares of the parts (classes unless a shift says otherwise) at severity 5.
 
     size  how many examples to take at most; None for as many as the shares allow
     """
 
-    severity: float = 5.0
-    size: int | None = None
+    severity: Severity = 5.0
+    size: Count | None = None
 
     version: ClassVar[int] = 1
     kinds: ClassVar[tuple[str, ...]] = ("image", "tabular", "series")
@@ -112,7 +113,7 @@ def picked(parts: Ints, target: Shares, order: Array, size: int | None = None) -
 class LabelDirichlet(Resampling):
     """Class shares drawn at random: the smaller `alpha`, the further from even."""
 
-    alpha: float = 1.0
+    alpha: Positive = 1.0
 
     name = "label_dirichlet"
 
@@ -126,8 +127,8 @@ class LabelDirichlet(Resampling):
 class LabelTweakOne(Resampling):
     """Class `label` gets the share `rho`; the other present classes share the rest evenly."""
 
-    label: int = 0
-    rho: float = 0.9
+    label: CountOrNone = 0
+    rho: Share = 0.9
 
     name = "label_tweak_one"
 
@@ -144,8 +145,8 @@ class LabelTweakOne(Resampling):
 class LabelKnockOut(Resampling):
     """The fraction `delta` of class `label` taken away; all other examples stay."""
 
-    label: int = 0
-    delta: float = 0.9
+    label: CountOrNone = 0
+    delta: Share = 0.9
 
     name = "label_knock_out"
 
@@ -160,7 +161,7 @@ class LabelKnockOut(Resampling):
 class Subpopulation(Resampling):
     """The set's groups in the proportions `ratios` (by group index, of any sum); empty: all groups alike."""
 
-    ratios: tuple[float, ...] = ()
+    ratios: tuple[NonNegative, ...] = ()
 
     name = "subpopulation"
     reference: ClassVar[Paper] = SAGAWA
@@ -184,7 +185,7 @@ class Subpopulation(Resampling):
 class ClassSubset(Resampling):
     """Only these classes, in their own proportions. The model keeps all its outputs."""
 
-    classes: tuple[int, ...] = (0,)
+    classes: tuple[CountOrNone, ...] = (0,)
 
     name = "class_subset"
 
@@ -204,7 +205,7 @@ class CovariateTilt(Resampling):
     b        strength at severity 5, in units of the feature's standard deviation; negative favours small values
     """
 
-    feature: int = 0
+    feature: CountOrNone = 0
     b: float = 1.0
 
     name = "covariate_tilt"

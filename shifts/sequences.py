@@ -34,6 +34,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from testbed.parameters import Checked
 from testbed.seeding import Rng
 from testbed.types import Array, Paper
 
@@ -48,7 +49,7 @@ from .tables import Setting
 
 
 @dataclass(frozen=True)
-class FrameSequence:
+class FrameSequence(Checked):
     """Base: uint8 `[n h w c]` to uint8 `[n frames h w c]`.
 
     params      cifar or imagenet; auto takes cifar up to 64 px

@@ -18,6 +18,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from testbed.parameters import Checked, NonNegative, Severity
 from testbed.seeding import Rng
 from testbed.types import Paper, Spec
 
@@ -33,11 +34,11 @@ Series = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class SeriesShift:
+class SeriesShift(Checked):
     """Base: severity in [0, 5]; `amount` is the strength at severity 5."""
 
-    severity: float = 3.0
-    amount: float = 0.5
+    severity: Severity = 3.0
+    amount: NonNegative = 0.5
 
     version: ClassVar[int] = 1
     kinds: ClassVar[tuple[str, ...]] = ("series",)
@@ -139,7 +140,7 @@ class GainDrift(SeriesShift):
 class Spikes(SeriesShift):
     """Samples thrown to an end of the range with probability `amount`."""
 
-    amount: float = 0.1
+    amount: NonNegative = 0.1
 
     name = "spikes"
 
@@ -153,7 +154,7 @@ class Spikes(SeriesShift):
 class Jitter(SeriesShift):
     """Normal noise of standard deviation `amount` of the range."""
 
-    amount: float = 0.25
+    amount: NonNegative = 0.25
 
     name = "jitter"
 
@@ -196,7 +197,7 @@ class Resampling(SeriesShift):
 class Quantisation(SeriesShift):
     """Levels a step of `amount` of the range apart."""
 
-    amount: float = 0.25
+    amount: NonNegative = 0.25
 
     name = "quantisation"
 

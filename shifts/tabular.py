@@ -22,6 +22,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from testbed.parameters import Checked, Count, CountOrNone, NonNegative, Severity, Share
 from testbed.seeding import Rng
 from testbed.types import Paper, Spec
 
@@ -36,11 +37,11 @@ Table = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class TableShift:
+class TableShift(Checked):
     """Base: severity in [0, 5], and the columns it works on (by index; None for all that fit)."""
 
-    severity: float = 3.0
-    columns: tuple[int, ...] | None = None
+    severity: Severity = 3.0
+    columns: tuple[CountOrNone, ...] | None = None
 
     version: ClassVar[int] = 1
     kinds: ClassVar[tuple[str, ...]] = ("tabular",)
@@ -77,7 +78,7 @@ def inside(values: Table, spec: Spec) -> Table:
 class FeatureNoise(TableShift):
     """Normal noise of standard deviation `sigma` times the column's range at severity 5."""
 
-    sigma: float = 0.25
+    sigma: NonNegative = 0.25
 
     name = "feature_noise"
 
@@ -113,9 +114,9 @@ class MissingValues(TableShift):
     fill       middle of the range, its low end, or nan for models that take it; categorical cells take the middle code
     """
 
-    fraction: float = 0.5
+    fraction: Share = 0.5
     mechanism: Literal["mcar", "mar", "mnar"] = "mcar"
-    given: int = 0
+    given: CountOrNone = 0
     fill: Literal["middle", "low", "nan"] = "middle"
 
     name = "missing_values"
@@ -141,7 +142,7 @@ class MissingValues(TableShift):
 class CategorySwap(TableShift):
     """Categorical cells that take any other category, with probability `fraction` at severity 5."""
 
-    fraction: float = 0.5
+    fraction: Share = 0.5
 
     name = "category_swap"
 
@@ -159,7 +160,7 @@ class CategorySwap(TableShift):
 class Rounding(TableShift):
     """Numeric columns rounded to `steps` values over their range at severity 5, to more at milder ones."""
 
-    steps: int = 4
+    steps: Count = 4
 
     name = "rounding"
 
@@ -174,7 +175,7 @@ class Rounding(TableShift):
 class Outliers(TableShift):
     """Numeric cells thrown to one end of their range with probability `fraction` at severity 5."""
 
-    fraction: float = 0.2
+    fraction: Share = 0.2
 
     name = "outliers"
 
@@ -190,7 +191,7 @@ class Outliers(TableShift):
 class UnitError(TableShift):
     """One numeric column of an example written in another unit (x `factor`), for the share `fraction` at severity 5."""
 
-    fraction: float = 0.5
+    fraction: Share = 0.5
     factor: float = 2.54
 
     name = "unit_error"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from testbed import plugins
 from testbed.errors import UsageError, nearest
+from testbed.parameters import number
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,7 +47,7 @@ def attack(
     from testbed.perturb.attack import Attack, bind, default_norm
 
     plugin = plugins.read("attack", ref, Path(base) if base is not None else None)
-    budget = plugins.number(eps)
+    budget = number(eps)
     chosen = norm if norm is not None else default_norm(plugin)
     if isinstance(budget, str):
         raise UsageError(f"attack {ref!r}: eps must be a number or a fraction such as '8/255', got {eps!r}")

@@ -2,6 +2,7 @@
 
     TestbedError                 shown as its message, never as a traceback
     |-- UsageError        (2)    a grid, a name or an option is wrong; carries the list of problems
+    |   `-- ParameterError       a parameter outside the values that it may take; a ValueError too
     |-- MissingExtra      (3)    a package is not installed; says the pip line
     |-- EnvironmentProblem (3)   disk full, store not writable, no such device
     |-- DataError         (1)    an input at run time breaks a contract (shape, range, labels)
@@ -41,7 +42,16 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{where}  {self.path}: {self.message}" if self.path else f"{where}  {self.message}"
+        return visible(f"{where}  {self.path}: {self.message}" if self.path else f"{where}  {self.message}")
+
+
+def visible(text: str) -> str:
+    """A text in one line that any terminal shows: what would move the cursor, or cannot be encoded, is escaped.
+
+    >>> visible("a\\x1b[31mb")
+    'a\\\\x1b[31mb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class UsageError(TestbedError):
@@ -52,6 +62,10 @@ class UsageError(TestbedError):
     def __init__(self, message: str | Sequence[Problem]) -> None:
         self.problems: tuple[Problem, ...] = () if isinstance(message, str) else tuple(sorted(message))
         super().__init__(message if isinstance(message, str) else "\n".join(map(str, self.problems)))
+
+
+class ParameterError(UsageError, ValueError):
+    """A parameter was given a value that it does not take."""
 
 
 class MissingExtra(TestbedError):
@@ -97,7 +111,10 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> str:
     "did you mean 'temperature'?"
     """
     names = sorted(set(known))
-    close = difflib.get_close_matches(name.replace("-", "_"), names, n=most, cutoff=0.6)
+    if not names:
+        return "there is none that it could be"
+    lower = {one.lower(): one for one in reversed(names)}
+    close = difflib.get_close_matches(name.replace("-", "_").lower()[:200], lower, n=most, cutoff=0.6)
     if close:
-        return "did you mean " + " or ".join(repr(c) for c in close) + "?"
+        return "did you mean " + " or ".join(repr(lower[c]) for c in close) + "?"
     return "known: " + ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")

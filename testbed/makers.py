@@ -15,6 +15,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from testbed.literals import NO_LITERAL
+
 SPEC = "spec"
 
 
@@ -57,7 +59,7 @@ def arguments(node: ast.FunctionDef) -> list[tuple[ast.arg, ast.expr | None]]:
 def _plain(node: ast.expr) -> bool:
     try:
         ast.literal_eval(node)
-    except ValueError:
+    except NO_LITERAL:
         return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
     return True
 

@@ -45,11 +45,15 @@ from typing import Any, Final
 from testbed import loading, makers
 from testbed.digest import digest_bytes
 from testbed.errors import MissingExtra, UsageError, nearest
+from testbed.files import read_regular
 from testbed.imports import OWN_DISTRIBUTION, Code, follow
+from testbed.literals import annotation, assigned, literal, stated
+from testbed.parameters import fraction_aware
 
 KINDS: Final = ("attack", "shift", "calibrator", "detector", "dataset", "model", "metric")
 REQUIRED: Final = inspect.Parameter.empty
 
+LARGEST_SOURCE: Final = 10_000_000  # bytes of a plug-in's file that are read
 #: Arguments the runner supplies; never parameters of a plug-in.
 SUPPLIED: Final = frozenset({"self", "rng", "generator", "model", "x", "y", "images", "spec"})
 
@@ -137,7 +141,8 @@ class Plugin:
 
     def validate(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Typed parameters with all defaults filled in; raises pydantic.ValidationError on any that does not fit."""
-        return dict(schema(self)(**params).__dict__)
+        found = schema(self).model_validate(dict(params))
+        return {p.name: getattr(found, f"parameter{i}") for i, p in enumerate(self.parameters)}
 
     def build(self, **params: Any) -> Any:
         """Execute: import the code and bind its parameters. A dataclass gives an instance, a function a partial."""
@@ -159,45 +164,21 @@ def installed_version(package: str) -> str:
 
 
 def schema(plugin: Plugin) -> Any:
-    """The pydantic model of a plug-in's parameters; unknown keys are refused, `8/255` is a float."""
-    from pydantic import ConfigDict, create_model
+    """The pydantic model of a plug-in's parameters; unknown keys are refused, `8/255` is a float, NaN is none.
+
+    Fields go by number, parameters are their aliases: a parameter may have a name that pydantic keeps for itself.
+    """
+    from pydantic import ConfigDict, Field, create_model
 
     fields: dict[str, Any] = {
-        p.name: (fraction_aware(p.annotation), ... if p.default is REQUIRED else p.default) for p in plugin.parameters
+        f"parameter{i}": (
+            fraction_aware(p.annotation),
+            Field(... if p.default is REQUIRED else p.default, alias=p.name),
+        )
+        for i, p in enumerate(plugin.parameters)
     }
-    return create_model(
-        f"{plugin.kind}_{plugin.name}", __config__=ConfigDict(extra="forbid", protected_namespaces=()), **fields
-    )
-
-
-def fraction_aware(annotation: Any) -> Any:
-    """The annotation with every `float` able to read "8/255"."""
-    from pydantic import BeforeValidator
-
-    if annotation is float:
-        return typing.Annotated[float, BeforeValidator(number)]
-    arguments = typing.get_args(annotation)
-    if not arguments or typing.get_origin(annotation) is typing.Literal:
-        return annotation
-    inner = tuple(fraction_aware(a) for a in arguments)
-    if isinstance(annotation, types.UnionType):
-        return typing.Union[inner]  # noqa: UP007 - built from a tuple
-    return typing.get_origin(annotation)[inner if len(inner) > 1 else inner[0]]
-
-
-def number(value: Any) -> Any:
-    """`"8/255"` as the float it means; anything else unchanged.
-
-    >>> number("8/255") == 8 / 255, number("abc"), number(3)
-    (True, 'abc', 3)
-    """
-    if isinstance(value, str) and value.count("/") == 1:
-        above, below = value.split("/")
-        try:
-            return float(above) / float(below)
-        except (ValueError, ZeroDivisionError):
-            return value
-    return value
+    config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    return create_model(f"{plugin.kind}_{plugin.name}", __config__=config, **fields)
 
 
 def group(kind: str) -> str:
@@ -267,7 +248,7 @@ def _read_point(kind: str, point: EntryPoint) -> Plugin | None:
         return None
     assert plugin.source is not None and plugin.code is not None and point.dist is not None
     named = [n for n in ast.parse(plugin.source).body if getattr(n, "name", "") == point.attr]
-    if getattr(named[0], "bases", None) or "adapter" in _literals(named[0]):
+    if getattr(named[0], "bases", None) or "adapter" in dict(assigned(named[0])):
         return None
     packages = {**plugin.code.packages, point.dist.name: installed_version(point.dist.name)}
     code = dataclasses.replace(plugin.code, packages=dict(sorted(packages.items())))
@@ -296,7 +277,7 @@ def _imported(kind: str, ref: str, point: EntryPoint, inner: str) -> Plugin:
 
 def parameters(target: Any) -> tuple[Parameter, ...]:
     """The parameters of a dataclass (its fields) or a function (what is keyword-only and not supplied)."""
-    hints = typing.get_type_hints(target if isinstance(target, type) else inspect.unwrap(target))
+    hints = typing.get_type_hints(target if isinstance(target, type) else inspect.unwrap(target), include_extras=True)
     if dataclasses.is_dataclass(target):
         return tuple(Parameter(f.name, hints[f.name], _field_default(f)) for f in dataclasses.fields(target) if f.init)
     asked = [p for p in inspect.signature(target).parameters.values() if p.name not in SUPPLIED]
@@ -313,9 +294,11 @@ def _field_default(f: dataclasses.Field[Any]) -> Any:
 
 def _from_file(kind: str, ref: str, path: Path, attribute: str, module: str = "") -> Plugin:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, LARGEST_SOURCE).decode("utf-8")
     except OSError as error:
         raise UsageError(f"{kind} {ref!r}: cannot read {path} ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{kind} {ref!r}: {path} is not UTF-8 text (byte {error.start})") from None
     plugin = _from_text(kind, ref, attribute, text, str(path))
     code = follow(text, path, module, attribute)
     plugin = dataclasses.replace(plugin, code=code)
@@ -350,84 +333,48 @@ def _from_text(kind: str, ref: str, attribute: str, text: str, file: str) -> Plu
     try:
         tree = ast.parse(text, file)
     except SyntaxError as error:
-        raise UsageError(f"{kind} {ref!r}: {file}:{error.lineno}:{error.offset}  {error.msg}") from None
+        raise UsageError(f"{kind} {ref!r}: {file}:{error.lineno or 1}:{error.offset or 1}  {error.msg}") from None
+    except (ValueError, RecursionError, MemoryError) as error:  # a NUL byte, or too deep
+        raise UsageError(f"{kind} {ref!r}: {file}:1:1  not Python: {error or type(error).__name__}") from None
     named = {n.name: n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
     if attribute not in named:
         raise UsageError(f"{kind} {ref!r}: {file} has no function or class {attribute!r}; {nearest(attribute, named)}")
     node = named[attribute]
-    if kind == "model" and (maker := makers.maker(node, named)) is not None:
-        given = makers.arguments(maker)
-        parameters = tuple(Parameter(a.arg, _annotation(a.annotation), _default(d)) for a, d in given)
-    else:
-        parameters = _read_class(node) if isinstance(node, ast.ClassDef) else _read_function(node)
-    facts = dict(FACTS[kind]) | {k: v for k, v in _literals(node).items() if k in FACTS[kind]}
+    try:
+        parameters = _read(kind, node, named)
+        facts = stated(node, FACTS[kind])
+    except UsageError as error:
+        raise UsageError(f"{kind} {ref!r}: {file}:{error}") from None
     if isinstance(node, ast.FunctionDef) and "generator" in {a.arg for a in node.args.kwonlyargs}:
         facts["batch_coupled"] = True
     return Plugin(kind, ref, attribute, parameters, facts, text, lambda: getattr(loading.execute(text), attribute))
 
 
+def _read(kind: str, node: ast.FunctionDef | ast.ClassDef, named: Mapping[str, Any]) -> tuple[Parameter, ...]:
+    if kind == "model" and (maker := makers.maker(node, named)) is not None:
+        return tuple(Parameter(a.arg, annotation(a.annotation), _default(a.arg, d)) for a, d in makers.arguments(maker))
+    return _read_class(node) if isinstance(node, ast.ClassDef) else _read_function(node)
+
+
 def _read_function(node: ast.FunctionDef) -> tuple[Parameter, ...]:
     pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-    return tuple(Parameter(a.arg, _annotation(a.annotation), _default(d)) for a, d in pairs if a.arg not in SUPPLIED)
+    return tuple(
+        Parameter(a.arg, annotation(a.annotation), _default(a.arg, d)) for a, d in pairs if a.arg not in SUPPLIED
+    )
 
 
 def _read_class(node: ast.ClassDef) -> tuple[Parameter, ...]:
     fields = [s for s in node.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)]
     fields = [s for s in fields if "ClassVar" not in ast.unparse(s.annotation)]
     return tuple(
-        Parameter(typing.cast(ast.Name, s.target).id, _annotation(s.annotation), _default(s.value)) for s in fields
+        Parameter(s.target.id, annotation(s.annotation), _default(s.target.id, s.value))
+        for s in fields
+        if isinstance(s.target, ast.Name)
     )
 
 
-def _literals(node: ast.AST) -> dict[str, Any]:
-    found = {}
-    for statement in getattr(node, "body", []):
-        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-        if (
-            isinstance(statement, (ast.Assign, ast.AnnAssign))
-            and isinstance(targets[0], ast.Name)
-            and statement.value is not None
-        ):
-            try:
-                found[targets[0].id] = ast.literal_eval(statement.value)
-            except ValueError:
-                continue  # a computed value: the running class has it, the plan does without
-    return found
-
-
-def _default(node: ast.expr | None) -> Any:
-    if node is None:
-        return REQUIRED
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
-            return float(ast.literal_eval(node.left)) / float(ast.literal_eval(node.right))
-        raise UsageError(f"the default {ast.unparse(node)!r} is not a plain value; write it as a literal") from None
-
-
-_TYPES: Final[Mapping[str, Any]] = {
-    "int": int, "float": float, "str": str, "bool": bool, "list": list, "tuple": tuple, "dict": dict,
-    "Any": Any, "Literal": typing.Literal, "Optional": typing.Optional, "Union": typing.Union, "None": None,
-}  # fmt: skip
-
-
-def _annotation(node: ast.expr | None) -> Any:
-    """The type an annotation spells, read without executing it; Any where it is not a plain one."""
-    if node is None:
-        return Any
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        node = ast.parse(node.value, mode="eval").body
-    names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} | {
-        n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)
-    }
-    simple = all(
-        isinstance(n, (ast.Name, ast.Constant, ast.Subscript, ast.BinOp, ast.BitOr, ast.Tuple, ast.Load))
-        for n in ast.walk(node)
-    )
-    if not simple or not names <= set(_TYPES):
-        return Any
-    return eval(compile(ast.Expression(node), "<annotation>", "eval"), {"__builtins__": {}}, dict(_TYPES))
+def _default(name: str, node: ast.expr | None) -> Any:
+    return REQUIRED if node is None else literal(name, node)
 
 
 def names(kind: str) -> Iterable[str]:

@@ -34,13 +34,14 @@ from testbed.calibration.inputs import (
     check_rows,
 )
 from testbed.errors import DataError
+from testbed.parameters import Checked
 from testbed.types import Array, Float64, Ints, Outputs, Paper
 
 State = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Calibrator:
+class Calibrator(Checked):
     """Base of all calibrators. Facts are class attributes, parameters are fields.
 
     inputs             "logits" or "probs": what the method works on

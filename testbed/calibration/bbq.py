@@ -19,6 +19,7 @@ import numpy as np
 from testbed.calibration import curves
 from testbed.calibration.base import Calibrator, State
 from testbed.calibration.platt import normalised
+from testbed.parameters import Positive
 from testbed.types import Float64, Ints, Outputs, Paper
 
 _PRIOR: Final = 2.0
@@ -36,7 +37,7 @@ class Bbq(Calibrator):
     True
     """
 
-    spread: float = 10.0
+    spread: Positive = 10.0
 
     inputs: ClassVar = "probs"
     reference: ClassVar[Paper] = Paper(

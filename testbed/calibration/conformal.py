@@ -22,8 +22,9 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from testbed.calibration.inputs import check_fit, check_rows
-from testbed.errors import DataError, UsageError
-from testbed.metrics.options import Checked, one_of
+from testbed.errors import DataError
+from testbed.metrics.options import one_of
+from testbed.parameters import Checked, CountOrNone, NonNegative, OpenShare
 from testbed.types import Array, Float64, Paper
 
 Score = Literal["lac", "aps", "raps"]
@@ -71,9 +72,9 @@ class Conformal(Checked):
     """
 
     score: Score = "aps"
-    alpha: float = 0.1
-    lam: float = 0.01
-    k_reg: int = 5
+    alpha: OpenShare = 0.1
+    lam: NonNegative = 0.01
+    k_reg: CountOrNone = 5
 
     reference: ClassVar[Paper] = Paper(
         "Uncertainty Sets for Image Classifiers using Conformal Prediction",
@@ -81,11 +82,6 @@ class Conformal(Checked):
     )  # fmt: skip
 
     _state: dict[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.alpha < 1:
-            raise UsageError(f"conformal: alpha is the error rate, between 0 and 1; got {self.alpha}")
 
     def fit(self, probs: Array, labels: Array, *, uniform: Array | None = None) -> Self:
         """The threshold from calibration probabilities `[n, k]` and labels `[n]`; `uniform` randomises APS and RAPS."""

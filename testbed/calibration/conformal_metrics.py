@@ -18,13 +18,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from testbed.calibration.conformal import AdaptiveAlpha, Conformal, Score, scores, threshold
-from testbed.errors import UsageError
 from testbed.metrics.bootstrap import LEVEL, Draws
 from testbed.metrics.bounded import clopper_pearson, size_interval
 from testbed.metrics.estimate import Estimate
 from testbed.metrics.estimated_accuracy import Labelled
 from testbed.metrics.inputs import probabilities
-from testbed.metrics.options import Checked
+from testbed.parameters import Checked, CountOrNone, NonNegative, OpenShare, Share
 from testbed.seeding import Rng
 from testbed.types import Array, Float64, Paper
 
@@ -40,22 +39,15 @@ class ConformalMetric(Checked):
     """
 
     score: Score = "aps"
-    alpha: float = 0.1
-    lam: float = 0.01
-    k_reg: int = 5
+    alpha: OpenShare = 0.1
+    lam: NonNegative = 0.01
+    k_reg: CountOrNone = 5
     randomised: bool = False
-    gamma: float = 0.0
+    gamma: Share = 0.0
 
     needs: ClassVar[str] = "source"
     version: ClassVar[int] = 2
     reference: ClassVar[Paper] = Conformal.reference
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.alpha < 1:
-            raise UsageError(f"conformal sets: alpha is the error rate, between 0 and 1; got {self.alpha:g}")
-        if self.gamma < 0:
-            raise UsageError(f"conformal sets: gamma is a step of at least 0; got {self.gamma:g}")
 
     def sets(self, probs: Any, labels: Any, source: Labelled, ids: Array) -> tuple[Array, Array, str]:
         """bool `[n, k]`, labels `[n]`, and how the sets were made; `labels` serve adaptive alpha only."""

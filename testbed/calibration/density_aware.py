@@ -18,6 +18,7 @@ import numpy as np
 from testbed.calibration.base import Calibrator, State
 from testbed.calibration.inputs import softmax
 from testbed.calibration.temperature import solve
+from testbed.parameters import Count
 from testbed.types import Array, Float64, Ints, Outputs, Paper
 
 _SMALLEST: Final = 1e-3
@@ -40,7 +41,7 @@ class DensityAware(Calibrator):
     True
     """
 
-    k: int = 10
+    k: Count = 10
 
     argmax_preserving: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True

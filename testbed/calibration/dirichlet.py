@@ -17,6 +17,7 @@ import numpy as np
 from testbed.calibration.base import Calibrator, State
 from testbed.calibration.inputs import log_probs, softmax
 from testbed.calibration.solver import Ridge, full
+from testbed.parameters import NonNegative
 from testbed.types import Float64, Ints, Outputs, Paper
 
 
@@ -32,8 +33,8 @@ class Dirichlet(Calibrator):
     [0.667, 0.5]
     """
 
-    lam: float = 0.01
-    mu: float | None = None
+    lam: NonNegative = 0.01
+    mu: NonNegative | None = None
     normalised: bool = True
 
     differentiable: ClassVar[bool] = True

@@ -19,6 +19,7 @@ import numpy as np
 
 from testbed.calibration.base import Calibrator, State
 from testbed.calibration.inputs import log_probs, softmax
+from testbed.parameters import Count
 from testbed.types import Float64, Ints, Outputs, Paper
 
 _SCALES: Final = (0.3, 1.0, 3.0)
@@ -37,7 +38,7 @@ class GaussianProcess(Calibrator):
     True
     """
 
-    points: int = 16
+    points: Count = 16
 
     differentiable: ClassVar[bool] = True
     reference: ClassVar[Paper] = Paper(

@@ -13,6 +13,7 @@ from testbed.calibration import curves
 from testbed.calibration.base import Calibrator, State
 from testbed.calibration.curves import Binning
 from testbed.calibration.platt import normalised
+from testbed.parameters import Count
 from testbed.types import Float64, Ints, Outputs, Paper
 
 
@@ -30,7 +31,7 @@ class Histogram(Calibrator):
     [[0.6667, 0.3333], [0.0, 1.0]]
     """
 
-    bins: int = 15
+    bins: Count = 15
     binning: Binning = "width"
 
     inputs: ClassVar = "probs"

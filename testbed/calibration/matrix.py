@@ -15,6 +15,7 @@ from testbed.calibration.base import Calibrator, State
 from testbed.calibration.inputs import check_rows, softmax
 from testbed.calibration.solver import Ridge, full
 from testbed.calibration.temperature import Temperature
+from testbed.parameters import NonNegative
 from testbed.types import Array, Float64, Ints, Outputs, Paper
 
 
@@ -29,7 +30,7 @@ class Matrix(Calibrator):
     [0.667, 0.5]
     """
 
-    ridge: float = 0.0
+    ridge: NonNegative = 0.0
 
     differentiable: ClassVar[bool] = True
     reference: ClassVar[Paper] = Temperature.reference

@@ -24,6 +24,7 @@ from testbed.calibration.curves import with_top
 from testbed.calibration.inputs import Given, check_fit, log_probs, softmax
 from testbed.calibration.platt import log_odds, sigmoid
 from testbed.calibration.temperature import Temperature, solve
+from testbed.parameters import Count, Positive, Seed
 from testbed.types import Array, Float64, Ints, Outputs, Paper
 
 Forecast = Literal["platt", "calibeating", "hedging"]
@@ -58,7 +59,7 @@ class WindowedTemperature(OnlineCalibrator):
     [[0.75, 0.25]]
     """
 
-    window: int = 1000
+    window: Count = 1000
 
     argmax_preserving: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
@@ -94,10 +95,10 @@ class OnlinePlatt(OnlineCalibrator):
     """
 
     forecast: Forecast = "calibeating"
-    bins: int = 10
-    gamma: float = 0.1
-    radius: float = 100.0
-    seed: int = 0
+    bins: Count = 10
+    gamma: Positive = 0.1
+    radius: Positive = 100.0
+    seed: Seed = 0
 
     reference: ClassVar[Paper] = Paper(
         "Online Platt Scaling with Calibeating", "Gupta and Ramdas", 2023, "ICML", "2305.00070"

@@ -17,6 +17,7 @@ import numpy as np
 from testbed.calibration.base import Calibrator, State
 from testbed.calibration.inputs import softmax
 from testbed.calibration.temperature import solve
+from testbed.parameters import Seed, Share
 from testbed.types import Float64, Ints, Outputs, Paper
 
 
@@ -33,8 +34,8 @@ class PseudoTarget(Calibrator):
     True
     """
 
-    lam: float = 0.65
-    seed: int = 0
+    lam: Share = 0.65
+    seed: Seed = 0
 
     argmax_preserving: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True

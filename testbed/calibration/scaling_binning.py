@@ -15,6 +15,7 @@ import numpy as np
 from testbed.calibration import curves
 from testbed.calibration.base import Calibrator, State
 from testbed.calibration.platt import Platt, log_odds, normalised, sigmoid
+from testbed.parameters import Count
 from testbed.types import Float64, Ints, Outputs, Paper
 
 
@@ -27,7 +28,7 @@ class ScalingBinning(Calibrator):
     [[0.75, 0.25]]
     """
 
-    bins: int = 15
+    bins: Count = 15
 
     reference: ClassVar[Paper] = Paper(
         "Verified Uncertainty Calibration", "Kumar, Liang and Ma", 2019, "NeurIPS", "1909.10155"

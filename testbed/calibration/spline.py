@@ -18,6 +18,7 @@ import numpy as np
 
 from testbed.calibration import curves
 from testbed.calibration.base import Calibrator, State
+from testbed.parameters import Count
 from testbed.types import Float64, Ints, Outputs, Paper
 
 _TABLE: Final = 1024
@@ -37,7 +38,7 @@ class Spline(Calibrator):
     [[0.6, 0.4]]
     """
 
-    knots: int = 6
+    knots: Count = 6
 
     inputs: ClassVar = "probs"
     reference: ClassVar[Paper] = Paper(

@@ -23,6 +23,7 @@ from testbed.calibration.base import Calibrator, State
 from testbed.calibration.inputs import softmax
 from testbed.calibration.solver import Ridge, diagonal, full
 from testbed.calibration.temperature import solve
+from testbed.parameters import NonNegative
 from testbed.types import Float64, Ints, Outputs, Paper
 
 _BERTA = Paper(
@@ -41,7 +42,7 @@ class Svs(Calibrator):
     [0.643, 0.465]
     """
 
-    ridge: float = 1.0
+    ridge: NonNegative = 1.0
 
     differentiable: ClassVar[bool] = True
     reference: ClassVar[Paper] = _BERTA
@@ -67,7 +68,7 @@ class Sms(Calibrator):
     [0.647, 0.469]
     """
 
-    ridge: float = 1.0
+    ridge: NonNegative = 1.0
 
     differentiable: ClassVar[bool] = True
     reference: ClassVar[Paper] = _BERTA

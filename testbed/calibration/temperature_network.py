@@ -22,6 +22,7 @@ from testbed.calibration.base import Calibrator, State
 from testbed.calibration.inputs import softmax
 from testbed.calibration.platt import sigmoid
 from testbed.calibration.temperature import LARGEST, solve
+from testbed.parameters import Count, NonNegative, Seed
 from testbed.types import Float64, Ints, Outputs, Paper
 
 Loss = Literal["squared", "nll"]
@@ -40,9 +41,9 @@ class ParameterisedTemperature(Calibrator):
     True
     """
 
-    top: int = 10
-    ridge: float = 3.0
-    seed: int = 0
+    top: Count = 10
+    ridge: NonNegative = 3.0
+    seed: Seed = 0
 
     argmax_preserving: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
@@ -73,9 +74,9 @@ class AdaptiveTemperature(Calibrator):
     True
     """
 
-    components: int = 8
-    ridge: float = 3.0
-    seed: int = 0
+    components: Count = 8
+    ridge: NonNegative = 3.0
+    seed: Seed = 0
 
     argmax_preserving: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True

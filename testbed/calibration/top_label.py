@@ -14,6 +14,7 @@ import numpy as np
 
 from testbed.calibration import curves
 from testbed.calibration.base import Calibrator, State
+from testbed.parameters import Count
 from testbed.types import Float64, Ints, Outputs, Paper
 
 
@@ -29,7 +30,7 @@ class TopLabel(Calibrator):
     [[0.6667, 0.3333]]
     """
 
-    points: int = 50
+    points: Count = 50
 
     inputs: ClassVar = "probs"
     reference: ClassVar[Paper] = Paper(

@@ -12,6 +12,7 @@ from testbed.calibration.base import Calibrator, State
 from testbed.calibration.inputs import check_rows, softmax
 from testbed.calibration.solver import Ridge, diagonal
 from testbed.calibration.temperature import Temperature
+from testbed.parameters import NonNegative
 from testbed.types import Array, Float64, Ints, Outputs, Paper
 
 
@@ -27,7 +28,7 @@ class Vector(Calibrator):
     [0.6667, 0.5]
     """
 
-    ridge: float = 0.0
+    ridge: NonNegative = 0.0
 
     differentiable: ClassVar[bool] = True
     reference: ClassVar[Paper] = Temperature.reference

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from testbed.errors import UsageError
-from testbed.plugins import number
+from testbed.parameters import number
 
 
 def check(
@@ -50,12 +50,12 @@ def parameters(given: list[str]) -> dict[str, Any]:
     >>> parameters(["steps=20", "eps=8/255", "norm=l2", "restarts=true"])
     {'steps': 20, 'eps': 0.03137254901960784, 'norm': 'l2', 'restarts': True}
     """
-    from ruamel.yaml import YAML
+    from testbed.grid.reader import read_text
 
     found = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise UsageError(f"-p {text!r}: expected name=value, for example -p steps=20")
-        found[name.strip()] = number(YAML(typ="safe", pure=True).load(value))
+        found[name.strip()] = number(read_text(value, f"-p {text}").value)
     return found

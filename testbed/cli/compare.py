@@ -68,16 +68,26 @@ def parsed(texts: Sequence[str]) -> list[Threshold]:
 
 def from_file(path: Path) -> list[Threshold]:
     """Thresholds from a YAML file that maps metrics to changes."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from testbed.grid.reader import read_file
+    from testbed.metrics.comparison import Threshold
+    from testbed.parameters import short
 
-    try:
-        found = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (OSError, YAMLError) as error:
-        raise UsageError(f"--thresholds {path}: {error}") from None
-    if not isinstance(found, dict) or not all(isinstance(v, (int, float)) for v in found.values()):
-        raise UsageError(f"--thresholds {path}: expected a mapping of metrics to changes, for example `ece: +0.01`")
-    return parsed([f"{name}:{value:+}" for name, value in found.items()])
+    document = read_file(path, "thresholds")
+    if not isinstance(document.value, dict):
+        says = f"expected a mapping of metrics to changes, for example `ece: +0.01`, got {short(document.value)}"
+        raise UsageError([document.problem((), says)])
+    problems, found = [], []
+    for name, value in document.value.items():
+        if name.startswith("x-"):
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            says = f"expected the change that is allowed, a number such as +0.01, got {short(value)}"
+            problems.append(document.problem((name,), says))
+            continue
+        found.append(Threshold(name, float(value)))
+    if problems:
+        raise UsageError(problems)
+    return found
 
 
 def regressions(found: Comparison, limits: Sequence[Threshold]) -> list[tuple[str, Difference]]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from testbed.data.base import check_part, data_file, ids_of
 from testbed.errors import DataError
+from testbed.parameters import Checked
 from testbed.types import Array, Examples, Ints, Paper, Spec
 
 #: Column -> (low, high) of a number, or the categories in the order of their codes.
@@ -61,7 +62,7 @@ INCOME: Final = ("<=50K", ">50K")
 
 
 @dataclass(frozen=True)
-class Adult:
+class Adult(Checked):
     """UCI Adult; class 1 earns more than 50,000 dollars.
 
     groups  the subpopulations: of sex, of race, or of both together (10 groups, some with few members)

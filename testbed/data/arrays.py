@@ -21,6 +21,7 @@ from numpy.lib import format as npy
 
 from testbed.data.base import as_images, as_labels, check_part, data_file, ids_of, local_path
 from testbed.errors import DataError, UsageError, nearest
+from testbed.parameters import Checked, Count
 from testbed.types import Array, Examples, Ints, Paper, Spec
 
 #: Bytes from which on an uncompressed array is mapped into memory.
@@ -80,7 +81,7 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 @dataclass(frozen=True)
-class Npz:
+class Npz(Checked):
     """One `.npz` file of the user's.
 
     x, y      names of the arrays; "{part}" in them stands for the part, so the Keras layout is
@@ -93,7 +94,7 @@ class Npz:
     path: str
     x: str = "images"
     y: str = "labels"
-    classes: int | None = None
+    classes: Count | None = None
     groups: str = ""
     kind: Literal["image", "tabular", "series"] = "image"
 
@@ -181,7 +182,7 @@ def numeric_spec(x: Array, classes: int, kind: Literal["tabular", "series"], whe
 
 
 @dataclass(frozen=True)
-class Cifar10:
+class Cifar10(Checked):
     """CIFAR-10 with exact pixels, the part of it at hand: the first 1,017 test and 8,068 training images.
 
     Ids are positions in the full test and training sets. Networks trained on all 50,000 training images have seen the
@@ -213,7 +214,7 @@ class Cifar10:
 
 
 @dataclass(frozen=True)
-class Cifar10Jpeg:
+class Cifar10Jpeg(Checked):
     """All of CIFAR-10 after JPEG compression (quality 75, 4:2:0): 50,000 + 10,000 images in the original order.
 
     Not the original pixels: the mean absolute difference is 5.8 of 255. A real, mild shift for networks trained on
@@ -254,7 +255,7 @@ class Cifar10Jpeg:
 
 
 @dataclass(frozen=True)
-class Gtsrb32:
+class Gtsrb32(Checked):
     """German traffic signs: every third of the 12,630 test images, resized to 32x32 by their source; 43 classes."""
 
     version: ClassVar[int] = 1
@@ -281,7 +282,7 @@ class Gtsrb32:
 
 
 @dataclass(frozen=True)
-class Omniglot28:
+class Omniglot28(Checked):
     """Omniglot, the two small background sets: 242 characters of 8 alphabets x 20, white on black, 28x28.
 
     Derived: inverted and box-resized from 105x105. The class is the character, numbered through the alphabets.

@@ -19,15 +19,16 @@ import numpy as np
 from testbed import plugins
 from testbed.data.base import check_part, fingerprint
 from testbed.errors import UsageError
+from testbed.parameters import Checked, CountOrNone
 from testbed.types import Examples, Spec
 
 
 @dataclass(frozen=True)
-class OnlyClasses:
+class OnlyClasses(Checked):
     """The examples of `classes`, relabelled 0, 1, ... in the order given."""
 
     of: str | dict[str, Any]
-    classes: tuple[int, ...]
+    classes: tuple[CountOrNone, ...]
 
     version: ClassVar[int] = 1
 
@@ -78,7 +79,7 @@ class HeldOut(OnlyClasses):
 
 
 @dataclass(frozen=True)
-class OnlyPart:
+class OnlyPart(Checked):
     """One part of a data set as a set of its own, so that all splits are drawn from it.
 
     For networks that have seen the whole training set: `{use: only-part, of: cifar10, part: test, calibration: 400}`.

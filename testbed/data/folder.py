@@ -17,13 +17,14 @@ import numpy as np
 from testbed.data.base import PART_START, check_part, ids_of, local_path, parts_of
 from testbed.data.tables import decode, stack
 from testbed.errors import DataError, UsageError
+from testbed.parameters import Checked, Count
 from testbed.types import Array, Examples, Spec
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
 
 @dataclass(frozen=True)
-class ImageFolder:
+class ImageFolder(Checked):
     """Image files by class folder.
 
     size      side in pixels that every image is cropped and resized to; needed where sizes differ
@@ -31,8 +32,8 @@ class ImageFolder:
     """
 
     path: str
-    size: int | None = None
-    channels: int | None = None
+    size: Count | None = None
+    channels: Count | None = None
 
     version: ClassVar[int] = 1
     paths: ClassVar[tuple[str, ...]] = ("path",)

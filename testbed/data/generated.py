@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from testbed.parameters import Checked, Count, NonNegative, Share
 from testbed.seeding import Rng
 from testbed.types import Array, Floats, Paper, Spec
 
@@ -28,10 +29,10 @@ _OE = Paper(
 
 
 @dataclass(frozen=True)
-class Generated:
+class Generated(Checked):
     """What generated sets share: `n` examples, no labels, the spec of the set they stand beside."""
 
-    n: int = 1000
+    n: Count = 1000
 
     version: ClassVar[int] = 1
     source: ClassVar[Literal["spec", "id"]] = "spec"
@@ -49,7 +50,7 @@ class Gaussian(Generated):
     """
 
     mean: float = 0.5
-    std: float = 1.0
+    std: NonNegative = 1.0
 
     reference: ClassVar[Paper] = Paper(
         "A Baseline for Detecting Misclassified and Out-of-Distribution Examples in Neural Networks",
@@ -79,9 +80,9 @@ class Uniform(Generated):
 class Blobs(Generated):
     """Random spots with sharp edges; images only."""
 
-    p: float = 0.7
-    sigma: float = 1.5
-    threshold: float = 0.75
+    p: Share = 0.7
+    sigma: NonNegative = 1.5
+    threshold: Share = 0.75
 
     reference: ClassVar[Paper] = _OE
 

@@ -20,11 +20,12 @@ from testbed.data import hub_cache
 from testbed.data.base import as_labels, check_part, ids_of, local_path, parts_of
 from testbed.data.tables import decode, stack
 from testbed.errors import DataError, EnvironmentProblem, MissingExtra, UsageError, nearest
+from testbed.parameters import Checked, Count
 from testbed.types import Array, Examples, Spec
 
 
 @dataclass(frozen=True)
-class HubDataset:
+class HubDataset(Checked):
     """A data set of the hub (or a local folder of parquet, CSV or image files that `load_dataset` understands).
 
     path, config, revision  as in `datasets.load_dataset(path, config, revision=...)`: a branch, tag or commit
@@ -40,8 +41,8 @@ class HubDataset:
     split: str | None = None
     image: str = "image"
     label: str = "label"
-    classes: int | None = None
-    size: int | None = None
+    classes: Count | None = None
+    size: Count | None = None
 
     version: ClassVar[int] = 2
 

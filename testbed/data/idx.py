@@ -19,6 +19,7 @@ import numpy as np
 from testbed.data.base import as_images, as_labels, check_part, data_file, ids_of, local_path
 from testbed.data.packaged import DIGITS
 from testbed.errors import DataError, EnvironmentProblem
+from testbed.parameters import Checked, Count
 from testbed.types import Array, Examples, Paper, Spec
 
 _PREFIX = {"train": "train", "test": "t10k"}
@@ -62,11 +63,11 @@ def _header(data: bytes | memoryview, path: Path) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class Idx:
+class Idx(Checked):
     """A folder with `{train,t10k}-images-idx3-ubyte[.gz]` and `-labels-idx1-ubyte[.gz]`: parts "train" and "test"."""
 
     path: str
-    classes: int = 10
+    classes: Count = 10
 
     version: ClassVar[int] = 1
     paths: ClassVar[tuple[str, ...]] = ("path",)
@@ -132,7 +133,7 @@ def _either(folder: Path, name: str) -> Path:
 
 
 @dataclass(frozen=True)
-class _Full:
+class _Full(Checked):
     """A set of 60,000 + 10,000 images of 28x28 in the four IDX files of the local data folder."""
 
     version: ClassVar[int] = 1

@@ -18,6 +18,7 @@ import numpy as np
 
 from testbed.data.base import check_part, ids_of
 from testbed.data.packaged import DIGITS
+from testbed.parameters import Checked, Count, Seed
 from testbed.seeding import Rng
 from testbed.types import Array, Examples, Float64, Ints, Paper, Spec
 
@@ -45,7 +46,7 @@ LIMIT: Final = 5.0
 
 
 @dataclass(frozen=True)
-class Mnist1d:
+class Mnist1d(Checked):
     """MNIST-1D: series of 40 points of one channel, 4,000 for training and 1,000 for testing, classes in turn.
 
     seed  which set is drawn
@@ -54,9 +55,9 @@ class Mnist1d:
     (10, 40, 1)
     """
 
-    train_size: int = 4000
-    test_size: int = 1000
-    seed: int = 42
+    train_size: Count = 4000
+    test_size: Count = 1000
+    seed: Seed = 42
 
     version: ClassVar[int] = 1
     draws: ClassVar[int] = 1

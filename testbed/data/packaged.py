@@ -16,13 +16,14 @@ from typing import ClassVar
 import numpy as np
 
 from testbed.data.base import check_part, ids_of, package_file
+from testbed.parameters import Checked
 from testbed.types import Array, Examples, Paper, Spec
 
 DIGITS = tuple(str(d) for d in range(10))
 
 
 @dataclass(frozen=True)
-class Mnist5k:
+class Mnist5k(Checked):
     """500 training digits of MNIST of each class; one part, "all", sorted by class (so draw at random).
 
     >>> Mnist5k().sizes()
@@ -58,7 +59,7 @@ class Mnist5k:
 
 
 @dataclass(frozen=True)
-class Digits:
+class Digits(Checked):
     """UCI optdigits as scikit-learn ships them: 8x8 grey, one part, "all".
 
     Values 0..16 become uint8 by floor(value * 255 / 16 + 0.5), so 16 is 255.

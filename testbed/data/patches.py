@@ -22,6 +22,7 @@ from testbed.data.adapt import to_channels
 from testbed.data.base import package_file
 from testbed.data.generated import Generated
 from testbed.errors import UsageError
+from testbed.parameters import Checked, Count
 from testbed.seeding import Rng
 from testbed.types import Array, Examples, Spec
 
@@ -30,7 +31,7 @@ from testbed.types import Array, Examples, Spec
 class NaturalPatches(Generated):
     """Patches of `scale * h` x `scale * w` pixels, averaged down to h x w; half from each photograph."""
 
-    scale: int = 2
+    scale: Count = 2
 
     def files(self) -> tuple[Path, ...]:
         return tuple(
@@ -66,7 +67,7 @@ class NaturalPatches(Generated):
 
 
 @dataclass(frozen=True)
-class ScrambledPatches:
+class ScrambledPatches(Checked):
     """The in-distribution images with their tiles in another order.
 
     A tile is h // grid x w // grid pixels; what is left over at the lower and right edge stays where it is.
@@ -78,7 +79,7 @@ class ScrambledPatches:
     True
     """
 
-    grid: int = 4
+    grid: Count = 4
 
     version: ClassVar[int] = 1
     source: ClassVar[Literal["spec", "id"]] = "id"

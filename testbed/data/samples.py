@@ -17,6 +17,7 @@ import numpy as np
 
 from testbed.data.base import check_part, ids_of, package_file
 from testbed.data.tables import decode
+from testbed.parameters import Checked
 from testbed.types import Array, Examples, Spec
 
 #: Name -> (prefix and suffix of the files, shape, classes).
@@ -30,7 +31,7 @@ _SETS: Final[Mapping[str, tuple[str, str, tuple[int, int, int], int]]] = {
 
 
 @dataclass(frozen=True)
-class FoolboxSamples:
+class FoolboxSamples(Checked):
     """Twenty images of `images`; one part, "all".
 
     >>> FoolboxSamples("imagenet").spec().shape, FoolboxSamples("mnist").sizes()

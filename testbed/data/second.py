@@ -22,12 +22,13 @@ from testbed.data.base import fingerprint
 from testbed.data.classes import build
 from testbed.data.splits import materialise, whole
 from testbed.errors import DataError, UsageError
+from testbed.parameters import Checked, Count, CountOrNone
 from testbed.seeding import Rng
 from testbed.types import Examples, Ints, Paper, Spec
 
 
 @dataclass(frozen=True)
-class SecondSet:
+class SecondSet(Checked):
     """Another data set in place of the given one.
 
     of       name of a data set, or a mapping `{use: NAME, ...}` with its parameters; its test part is taken
@@ -37,9 +38,9 @@ class SecondSet:
     """
 
     of: str | dict[str, Any]
-    classes: tuple[int, ...] = ()
+    classes: tuple[CountOrNone, ...] = ()
     same: bool = False
-    limit: int | None = None
+    limit: Count | None = None
 
     version: ClassVar[int] = 1
     kinds: ClassVar[tuple[str, ...]] = ("image", "tabular", "series")

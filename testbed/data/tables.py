@@ -19,11 +19,12 @@ import numpy as np
 from testbed.data.adapt import resize, to_channels
 from testbed.data.base import as_labels, check_part, ids_of, local_path, parts_of
 from testbed.errors import DataError, UsageError, nearest
+from testbed.parameters import Checked, Count
 from testbed.types import Array, Examples, Spec
 
 
 @dataclass(frozen=True)
-class Parquet:
+class Parquet(Checked):
     """A `.parquet` file (part "all"), or a folder of files named after their part, as in test-00000-of-00002.parquet.
 
     image, label  column names
@@ -35,9 +36,9 @@ class Parquet:
     path: str
     image: str = "image"
     label: str = "label"
-    classes: int | None = None
-    size: int | None = None
-    shape: tuple[int, ...] = ()
+    classes: Count | None = None
+    size: Count | None = None
+    shape: tuple[Count, ...] = ()
 
     version: ClassVar[int] = 1
     paths: ClassVar[tuple[str, ...]] = ("path",)

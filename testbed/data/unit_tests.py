@@ -22,6 +22,7 @@ import numpy as np
 
 from testbed.data.generated import Generated, quantise
 from testbed.errors import UsageError
+from testbed.parameters import Checked, Count, Share
 from testbed.seeding import Rng
 from testbed.types import Array, Examples, Floats, Paper, Spec
 
@@ -38,7 +39,7 @@ Sigmas = tuple[float, ...]
 class UnitTest(Generated):
     """What the unit tests share: 400 images."""
 
-    n: int = 400
+    n: Count = 400
 
     reference: ClassVar[Paper] = NINCO
 
@@ -72,8 +73,8 @@ class GaussianMixed(UnitTest):
 class BlobsMixed(UnitTest):
     """Bernoulli(p) noise, blurred, with values below the threshold set to 0; sigma drawn an example, in pixels."""
 
-    p: float = 0.7
-    threshold: float = 0.75
+    p: Share = 0.7
+    threshold: Share = 0.75
     sigmas: Sigmas = (1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
 
     def draw(self, like: Spec, rng: Rng) -> Array:
@@ -172,7 +173,7 @@ class Stripes(UnitTest):
     """
 
     along: Literal["horizontal", "vertical", "either"] = "either"
-    counts: tuple[int, ...] = (4, 5, 7, 10, 15, 20)
+    counts: tuple[Count, ...] = (4, 5, 7, 10, 15, 20)
     primary: bool = False
 
     def draw(self, like: Spec, rng: Rng) -> Array:
@@ -208,7 +209,7 @@ class VerticalStripes(Stripes):
 class Tricolour(Stripes):
     """Three stripes, as of a flag."""
 
-    counts: tuple[int, ...] = (3,)
+    counts: tuple[Count, ...] = (3,)
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ class TricolourPrimary(Tricolour):
 
 
 @dataclass(frozen=True)
-class PixelPermutation:
+class PixelPermutation(Checked):
     """The in-distribution test images with their pixels in a random order, then blurred with a drawn sigma, if any.
 
     >>> from testbed.data.packaged import Digits

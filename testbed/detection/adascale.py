@@ -23,6 +23,7 @@ from testbed.detection.network import Network, NetworkDetector, features_of
 from testbed.detection.numeric import float64, logsumexp
 from testbed.detection.shaping import ratio
 from testbed.errors import DataError
+from testbed.parameters import NonNegative, Percentile, PercentileBelow100, Positive, PositiveShare
 from testbed.types import Float64, Ints, Paper
 
 
@@ -38,13 +39,13 @@ class AdaSCALE(NetworkDetector):
     scales     "features" (AdaSCALE-A) or "logits" (AdaSCALE-L)
     """
 
-    low: float = 75.0
-    high: float = 85.0
-    k1: float = 5.0
-    k2: float = 1.0
-    weight: float = 10.0
-    share: float = 0.05
-    step: float = 0.125
+    low: Percentile = 75.0
+    high: PercentileBelow100 = 85.0
+    k1: NonNegative = 5.0
+    k2: NonNegative = 1.0
+    weight: NonNegative = 10.0
+    share: PositiveShare = 0.05
+    step: Positive = 0.125
     scales: Literal["features", "logits"] = "features"
 
     fitted_on = "calibration"

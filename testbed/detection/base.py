@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Literal, Self, TypeAlias
 import numpy as np
 
 from testbed.errors import DataError, PluginViolation, UsageError
+from testbed.parameters import Checked
 from testbed.types import Array, Float64, Ints, Outputs, Paper
 
 State: TypeAlias = Mapping[str, Any]
@@ -33,7 +34,7 @@ class FitWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class Detector(ABC):
+class Detector(Checked, ABC):
     """Base of the detectors.
 
     consumes   which parts of `Outputs` are read: "logits", "features", "head"

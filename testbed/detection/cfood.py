@@ -19,6 +19,7 @@ from testbed.detection.sampling import random_rows
 from testbed.detection.similarity import Need, answers
 from testbed.errors import DataError
 from testbed.metrics.ood import hits_needed
+from testbed.parameters import OpenShare, PositiveShare, Seed
 from testbed.types import Array, Float64, Ints, Outputs, Paper
 
 GRID: Final = np.concatenate([np.linspace(0.001, 0.1, 100), np.linspace(0.105, 0.5, 81), np.linspace(0.51, 0.99, 49)])
@@ -33,9 +34,9 @@ class CFOOD(Detector):
     seed   of the draw of the bank
     """
 
-    alpha: float = 0.1
-    k: float = 0.01
-    seed: int = 0
+    alpha: PositiveShare = 0.1
+    k: OpenShare = 0.01
+    seed: Seed = 0
 
     consumes = ("features",)
     fitted_on = "train"

@@ -15,6 +15,7 @@ import numpy as np
 
 from testbed.detection.base import Detector, State, require, same_width
 from testbed.detection.head import head_energy
+from testbed.parameters import Percentile
 from testbed.types import Float64, Outputs, Paper
 
 
@@ -25,7 +26,7 @@ class ReAct(Detector):
     percentile  in 0..100; the paper's default is 90
     """
 
-    percentile: float = 90.0
+    percentile: Percentile = 90.0
 
     consumes = ("features", "head")
     fitted_on = "train"
@@ -55,8 +56,8 @@ class VRA(Detector):
     high, low  percentiles in 0..100 of the training activations; OpenOOD's defaults are 90 and 10
     """
 
-    high: float = 90.0
-    low: float = 10.0
+    high: Percentile = 90.0
+    low: Percentile = 10.0
 
     consumes = ("features", "head")
     fitted_on = "train"

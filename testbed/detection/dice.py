@@ -14,6 +14,7 @@ import numpy as np
 from testbed.detection.base import Detector, State, require, same_width
 from testbed.detection.head import head_energy
 from testbed.detection.numeric import float64
+from testbed.parameters import Percentile
 from testbed.types import Float64, Outputs, Paper
 
 
@@ -24,7 +25,7 @@ class DICE(Detector):
     percentile  share of weights dropped, in 0..100; OpenOOD's default is 90
     """
 
-    percentile: float = 90.0
+    percentile: Percentile = 90.0
 
     consumes = ("features", "head")
     fitted_on = "train"

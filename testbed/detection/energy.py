@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from testbed.detection.base import Detector, State, require
 from testbed.detection.numeric import float64, logsumexp
+from testbed.parameters import Positive
 from testbed.types import Float64, Outputs, Paper
 
 
@@ -24,7 +25,7 @@ class Energy(Detector):
     [-1.386294]
     """
 
-    temperature: float = 1.0
+    temperature: Positive = 1.0
 
     reference: ClassVar[Paper] = Paper(
         "Energy-based Out-of-distribution Detection",

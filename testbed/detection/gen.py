@@ -13,6 +13,7 @@ import numpy as np
 
 from testbed.detection.base import Detector, State, require
 from testbed.detection.numeric import complement_of_max, log_softmax
+from testbed.parameters import Count, Positive
 from testbed.types import Float64, Outputs, Paper
 
 
@@ -27,8 +28,8 @@ class GEN(Detector):
     [0.5]
     """
 
-    gamma: float = 0.1
-    top: int = 100
+    gamma: Positive = 0.1
+    top: Count = 100
 
     reference: ClassVar[Paper] = Paper(
         "GEN: Pushing the Limits of Softmax-Based Out-of-Distribution Detection",

@@ -20,6 +20,7 @@ from testbed.detection.gaussian import squared_distances, whiten, within_covaria
 from testbed.detection.mahalanobis import means_of_present
 from testbed.detection.numeric import float64, logsumexp
 from testbed.errors import DataError
+from testbed.parameters import NonNegative
 from testbed.types import Float64, Outputs, Paper
 
 #: The covariances of all classes may take this much memory.
@@ -34,7 +35,7 @@ class GMM(Detector):
     reg  added to the diagonal of each class covariance; it keeps a class of few examples invertible
     """
 
-    reg: float = 1e-6
+    reg: NonNegative = 1e-6
 
     consumes = ("features",)
     fitted_on = "train"

@@ -24,6 +24,7 @@ import numpy as np
 
 from testbed.detection.base import Detector, State, require
 from testbed.detection.numeric import float64, softmax
+from testbed.parameters import Positive
 from testbed.types import Float64, Outputs, Paper
 
 
@@ -34,7 +35,7 @@ class GradNorm(Detector):
     temperature  T > 0; the paper's default is 1
     """
 
-    temperature: float = 1.0
+    temperature: Positive = 1.0
 
     consumes = ("logits", "features")
     reference: ClassVar[Paper] = Paper(

@@ -18,6 +18,7 @@ from testbed.detection.base import State, require
 from testbed.detection.mahalanobis_network import children
 from testbed.detection.network import Network, NetworkDetector, map_hooks
 from testbed.errors import DataError
+from testbed.parameters import Count, Seed
 from testbed.seeding import Rng
 from testbed.types import Array, Float64, Ints, Paper
 
@@ -32,8 +33,8 @@ class Gram(NetworkDetector):
     """
 
     layers: tuple[str, ...] = ()
-    orders: tuple[int, ...] = (1, 2, 3, 4, 5)
-    seed: int = 0
+    orders: tuple[Count, ...] = (1, 2, 3, 4, 5)
+    seed: Seed = 0
 
     fitted_on = "train"
     labelled = True

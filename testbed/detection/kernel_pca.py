@@ -14,13 +14,15 @@ gamma 3 for corp).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
+from annotated_types import Ge
 
 from testbed.detection.base import Detector, State, require, same_width
 from testbed.detection.numeric import unit_rows
 from testbed.errors import DataError
+from testbed.parameters import OpenShare, Positive, Seed
 from testbed.seeding import Rng
 from testbed.types import Float64, Outputs, Paper
 
@@ -37,7 +39,7 @@ class CoP(Detector):
     variance  share of the training variance that the kept components explain, in (0, 1)
     """
 
-    variance: float = 0.85
+    variance: OpenShare = 0.85
 
     consumes = ("features",)
     fitted_on = "train"
@@ -67,10 +69,10 @@ class CoRP(CoP):
     seed      of the random frequencies
     """
 
-    variance: float = 0.8
-    gamma: float = 2.0
-    features: int | None = None
-    seed: int = 0
+    variance: OpenShare = 0.8
+    gamma: Positive = 2.0
+    features: Annotated[int, Ge(2)] | None = None
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,6 +16,7 @@ from testbed.detection.base import Detector, State, require, same_width
 from testbed.detection.collect import Nearest
 from testbed.detection.similarity import Need, answers
 from testbed.errors import DataError
+from testbed.parameters import Count
 from testbed.types import Float64, Outputs, Paper
 
 
@@ -30,7 +31,7 @@ class KNN(Detector):
     [1.414214]
     """
 
-    k: int = 50
+    k: Count = 50
 
     consumes = ("features",)
     fitted_on = "train"

@@ -20,6 +20,7 @@ from testbed.detection.base import Detector, State, require, same_width
 from testbed.detection.knn import KNN
 from testbed.detection.numeric import unit_rows
 from testbed.errors import DataError, MissingExtra
+from testbed.parameters import Count, CountOrNone, Seed
 from testbed.types import Array, Float64, Outputs, Paper
 
 #: Bank rows that k-means looks at, per cell: more change nothing (faiss's own default).
@@ -39,11 +40,11 @@ class KNNFaiss(Detector):
     seed    of k-means
     """
 
-    k: int = 50
-    lists: int = 0
-    probes: int = 16
-    spare: int = 2
-    seed: int = 0
+    k: Count = 50
+    lists: CountOrNone = 0
+    probes: Count = 16
+    spare: Count = 2
+    seed: Seed = 0
 
     consumes = ("features",)
     fitted_on = "train"

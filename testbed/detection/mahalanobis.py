@@ -16,6 +16,7 @@ import numpy as np
 from testbed.detection.base import Detector, State, caution, check_labels, require, same_width
 from testbed.detection.gaussian import squared_distances, whiten, within_covariance
 from testbed.detection.numeric import class_means, float64
+from testbed.parameters import ShareBelowOne
 from testbed.types import Float64, Ints, Outputs, Paper
 
 
@@ -31,7 +32,7 @@ class Mahalanobis(Detector):
     [0.0, 25.0]
     """
 
-    rcond: float = 1e-10
+    rcond: ShareBelowOne = 1e-10
 
     consumes = ("features",)
     fitted_on = "train"

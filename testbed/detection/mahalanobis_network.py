@@ -20,6 +20,7 @@ from testbed.detection.gaussian import squared_distances
 from testbed.detection.mahalanobis import Mahalanobis
 from testbed.detection.network import Network, NetworkDetector, features_of, map_hooks, map_layers, step_down
 from testbed.errors import DataError
+from testbed.parameters import NonNegative, ShareBelowOne
 from testbed.types import Float64, Ints, Outputs, Paper
 
 
@@ -31,8 +32,8 @@ class MahalanobisODIN(NetworkDetector):
     rcond  directions with at most this share of the largest variance are left out
     """
 
-    eps: float = 0.0014
-    rcond: float = 1e-10
+    eps: NonNegative = 0.0014
+    rcond: ShareBelowOne = 1e-10
 
     fitted_on = "train"
     labelled = True
@@ -77,7 +78,7 @@ class MahalanobisLayers(NetworkDetector):
 
     layers: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
-    rcond: float = 1e-10
+    rcond: ShareBelowOne = 1e-10
 
     fitted_on = "train"
     labelled = True

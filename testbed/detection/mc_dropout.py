@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from annotated_types import Ge
 
 from testbed.detection.base import State, require
 from testbed.detection.network import Network, NetworkDetector
 from testbed.errors import DataError
+from testbed.parameters import Seed
 from testbed.seeding import shard_seed
 from testbed.types import Float64, Ints, Paper
 
@@ -33,9 +35,9 @@ class MCDropout(NetworkDetector):
     seed     of the masks
     """
 
-    samples: int = 30
+    samples: Annotated[int, Ge(2)] = 30
     measure: Literal["mean", "variance", "mutual_information"] = "mean"
-    seed: int = 0
+    seed: Seed = 0
 
     passes: ClassVar[Mapping[str, int]] = {"forward": 30, "gradient": 0}
     reference: ClassVar[Paper] = Paper(

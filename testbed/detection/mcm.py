@@ -13,6 +13,7 @@ import numpy as np
 
 from testbed.detection.base import Detector, State, require
 from testbed.detection.numeric import complement_of_max, unit_rows
+from testbed.parameters import Positive
 from testbed.types import Float64, Outputs, Paper
 
 
@@ -27,7 +28,7 @@ class MCM(Detector):
     [0.5]
     """
 
-    temperature: float = 1.0
+    temperature: Positive = 1.0
 
     consumes = ("features", "head")
     reference: ClassVar[Paper] = Paper(

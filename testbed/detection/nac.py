@@ -21,6 +21,7 @@ import numpy as np
 from testbed.detection.base import State, require
 from testbed.detection.mahalanobis_network import children
 from testbed.detection.network import Network, NetworkDetector, map_hooks
+from testbed.parameters import Count, Positive
 from testbed.types import Float64, Ints, Paper
 
 
@@ -35,9 +36,9 @@ class NAC(NetworkDetector):
     """
 
     layers: tuple[str, ...] = ()
-    alpha: float = 100.0
-    bins: int = 50
-    enough: int = 50
+    alpha: Positive = 100.0
+    bins: Count = 50
+    enough: Count = 50
 
     fitted_on = "train"
     passes: ClassVar[Mapping[str, int]] = {"forward": 1, "gradient": 1}

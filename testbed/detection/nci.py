@@ -14,6 +14,7 @@ import numpy as np
 from testbed.detection.base import Detector, State, require, same_width
 from testbed.detection.head import head_logits
 from testbed.detection.numeric import float64
+from testbed.parameters import NonNegative
 from testbed.types import Float64, Outputs, Paper
 
 
@@ -24,7 +25,7 @@ class NCI(Detector):
     alpha  weight of the L1 norm; OpenOOD's default is 1e-4
     """
 
-    alpha: float = 1e-4
+    alpha: NonNegative = 1e-4
 
     consumes = ("features", "head")
     fitted_on = "train"

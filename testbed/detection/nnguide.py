@@ -18,6 +18,7 @@ from testbed.detection.numeric import logsumexp
 from testbed.detection.sampling import random_rows
 from testbed.detection.similarity import Need, answers
 from testbed.errors import DataError
+from testbed.parameters import Count, PositiveShare, Seed
 from testbed.types import Float64, Outputs, Paper
 
 
@@ -30,9 +31,9 @@ class NNGuide(Detector):
     seed   of the draw of the bank
     """
 
-    k: int = 100
-    share: float = 0.01
-    seed: int = 0
+    k: Count = 100
+    share: PositiveShare = 0.01
+    seed: Seed = 0
 
     consumes = ("logits", "features")
     fitted_on = "train"

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from testbed.detection.base import State, require
 from testbed.detection.network import Network, NetworkDetector, step_down
 from testbed.detection.numeric import complement_of_max
+from testbed.parameters import NonNegative, Positive
 from testbed.types import Float64, Ints, Paper
 
 
@@ -25,8 +26,8 @@ class ODIN(NetworkDetector):
     eps          size of the step, in units of the input; published sweep 0.0014, 0.0028
     """
 
-    temperature: float = 1000.0
-    eps: float = 0.0014
+    temperature: Positive = 1000.0
+    eps: NonNegative = 0.0014
 
     passes: ClassVar[Mapping[str, int]] = {"forward": 2, "gradient": 1}
     reference: ClassVar[Paper] = Paper(

@@ -20,6 +20,7 @@ import numpy as np
 from testbed.detection.base import Detector, State, caution, check_labels, require
 from testbed.detection.numeric import float64, logsumexp
 from testbed.errors import DataError
+from testbed.parameters import Count
 from testbed.types import Float64, Outputs, Paper
 
 _SHIFT: Final = 10_000.0
@@ -33,8 +34,8 @@ class OpenMax(Detector):
     tail   how many of the largest distances of a class make its Weibull law
     """
 
-    alpha: int = 3
-    tail: int = 20
+    alpha: Count = 3
+    tail: Count = 20
 
     fitted_on = "train"
     labelled = True

@@ -21,6 +21,7 @@ from testbed.detection.base import Detector, State, require, same_width
 from testbed.detection.gaussian import whiten
 from testbed.detection.head import head_logits
 from testbed.detection.numeric import complement_of_max, log_softmax, unit_rows
+from testbed.parameters import ShareBelowOne
 from testbed.types import Float64, Outputs, Paper
 
 
@@ -31,7 +32,7 @@ class PNML(Detector):
     rcond  cut-off of the pseudo-inverse of X'X
     """
 
-    rcond: float = 1e-10
+    rcond: ShareBelowOne = 1e-10
 
     consumes = ("features", "head")
     fitted_on = "train"

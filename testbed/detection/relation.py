@@ -15,6 +15,7 @@ from testbed.detection.base import Detector, State, require, same_width
 from testbed.detection.collect import Related
 from testbed.detection.numeric import softmax
 from testbed.detection.similarity import Need, answers
+from testbed.parameters import Positive, ShareBelowOne
 from testbed.types import Float64, Outputs, Paper
 
 
@@ -26,8 +27,8 @@ class Relation(Detector):
     threshold  edges not above it are cut; 0.03
     """
 
-    power: float = 1.0
-    threshold: float = 0.03
+    power: Positive = 1.0
+    threshold: ShareBelowOne = 0.03
 
     consumes = ("logits", "features")
     fitted_on = "train"

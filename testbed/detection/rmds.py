@@ -15,6 +15,7 @@ from testbed.detection.base import Detector, State, require, same_width
 from testbed.detection.gaussian import squared_distances, whiten, within_covariance
 from testbed.detection.mahalanobis import means_of_present
 from testbed.detection.numeric import float64
+from testbed.parameters import ShareBelowOne
 from testbed.types import Float64, Outputs, Paper
 
 
@@ -25,7 +26,7 @@ class RMDS(Detector):
     rcond  directions with at most this share of the largest variance are left out
     """
 
-    rcond: float = 1e-10
+    rcond: ShareBelowOne = 1e-10
 
     consumes = ("features",)
     fitted_on = "train"

@@ -18,13 +18,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import numpy as np
+from annotated_types import Interval
 
 from testbed.detection.base import Detector, State, require, same_width
 from testbed.detection.head import head_energy, head_logits
 from testbed.detection.numeric import float64, logsumexp
+from testbed.parameters import PercentileBelow100
 from testbed.types import Array, Float64, Outputs, Paper
 
 _ASH: Final = Paper(
@@ -37,7 +39,7 @@ _ASH: Final = Paper(
 class _Shaped(Detector):
     """Energy of the head on shaped features."""
 
-    percentile: float = 90.0
+    percentile: PercentileBelow100 = 90.0
 
     consumes = ("features", "head")
 
@@ -106,7 +108,7 @@ class SCALE(_Shaped):
     percentile  share of each example's activations that does not count in s2, in 0..100; the paper's default is 85
     """
 
-    percentile: float = 85.0
+    percentile: PercentileBelow100 = 85.0
 
     reference: ClassVar[Paper] = Paper(
         "Scaling for Training Time and Post-hoc Out-of-distribution Detection Enhancement",
@@ -128,7 +130,7 @@ class LTS(Detector):
     The logits are the head's on the features as they are.
     """
 
-    top: float = 5.0
+    top: Annotated[float, Interval(gt=0, le=100)] = 5.0
 
     consumes = ("features", "head")
     reference: ClassVar[Paper] = Paper(

@@ -20,6 +20,7 @@ import numpy as np
 from testbed.detection.base import Detector, Part, State, caution, require, same_width
 from testbed.detection.numeric import float64, logsumexp
 from testbed.errors import DataError
+from testbed.parameters import Count, ShareBelowOne
 from testbed.types import Float64, Outputs, Paper
 
 _PAPER: Final = Paper(
@@ -37,8 +38,8 @@ class Residual(Detector):
     rcond  cut-off of W^+, relative to the largest singular value
     """
 
-    dim: int | None = None
-    rcond: float = 1e-5
+    dim: Count | None = None
+    rcond: ShareBelowOne = 1e-5
 
     consumes: ClassVar[tuple[Part, ...]] = ("features", "head")
     fitted_on = "train"

@@ -8,23 +8,79 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
-from testbed.plugins import number
+from testbed.grid.values import unprintable
+from testbed.parameters import MOST, no_truth, real, short
 
-Real: TypeAlias = Annotated[float, BeforeValidator(number)]
-Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
+Real: TypeAlias = Annotated[float, BeforeValidator(real)]
+Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(no_truth)]
+Size: TypeAlias = Annotated[int, Field(ge=1, le=MOST), BeforeValidator(no_truth)]
+
+
+def _one_line(value: str) -> str:
+    if (says := unprintable(value)) is not None or len(value.splitlines()) > 1 or "\t" in value:
+        raise ValueError(f"expected a name in one line, got {short(value)}{f': {says}' if says else ''}")
+    if not value.strip() or len(value) > 200:
+        raise ValueError(f"expected a name of 1 to 200 characters, got {short(value)}")
+    return value
+
+
+def _folder(value: str) -> str:
+    if value.strip() in (".", ".."):
+        raise ValueError(f"expected a name that can be a folder's, got {value!r}")
+    return value
+
+
+#: What people call an entry; what a run folder is called.
+Name: TypeAlias = Annotated[str, AfterValidator(_one_line)]
+FolderName: TypeAlias = Annotated[str, Field(pattern=r"^[^/\\]+$"), AfterValidator(_one_line), AfterValidator(_folder)]
 
 
 def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
+def _distinct(values: list[Any]) -> list[Any]:
+    twice = next((value for i, value in enumerate(values) if value in values[:i]), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} is given twice")
+    return values
+
+
+Seeds: TypeAlias = Annotated[list[Seed], BeforeValidator(_listed), Field(min_length=1), AfterValidator(_distinct)]
 Victim: TypeAlias = Annotated[str, Field(pattern=r"^(model|calibrated|(detector|surrogate|bpda):.+)$")]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _without_anchors(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: one for key, one in value.items() if not str(key).startswith("x-")}
+
+
+class File(_Strict):
+    """The top of a file, where keys that begin with `x-` hold anchors and mean nothing."""
+
+    model_config = ConfigDict(json_schema_extra={"patternProperties": {"^x-": {}}})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _anchors(cls, value: Any) -> Any:
+        return _without_anchors(value)
 
 
 class Use(BaseModel):
@@ -50,11 +106,11 @@ Refs: TypeAlias = Annotated[list[Ref], BeforeValidator(_listed), Field(min_lengt
 class Data(Use):
     """A data set and its splits; a split left out takes what the data set has (`train`) or is absent."""
 
-    name: str | None = None
-    train: Annotated[int, Field(ge=1)] | None = None
-    calibration: Annotated[int, Field(ge=1)] | None = None
-    test: Annotated[int, Field(ge=1)] | None = None
-    limit: Annotated[int, Field(ge=1)] | None = None
+    name: Name | None = None
+    train: Size | None = None
+    calibration: Size | None = None
+    test: Size | None = None
+    limit: Size | None = None
 
 
 class Train(BaseModel):
@@ -62,7 +118,7 @@ class Train(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     recipe: str = "standard"
-    epochs: Annotated[int, Field(ge=1)] = 8
+    epochs: Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(no_truth)] = 8
 
     @property
     def params(self) -> dict[str, Any]:
@@ -73,9 +129,9 @@ class Train(BaseModel):
 class Variant(_Strict):
     """How a network predicts: an ensemble of so many seeds, so many dropout masks, so many draws, or the batch."""
 
-    ensemble: Annotated[int, Field(ge=2, le=100)] | None = None
-    mc_dropout: Annotated[int, Field(ge=2, le=1000)] | None = None
-    draws: Annotated[int, Field(ge=2, le=1000)] | None = None
+    ensemble: Annotated[int, Field(ge=2, le=100), BeforeValidator(no_truth)] | None = None
+    mc_dropout: Annotated[int, Field(ge=2, le=1000), BeforeValidator(no_truth)] | None = None
+    draws: Annotated[int, Field(ge=2, le=1000), BeforeValidator(no_truth)] | None = None
     batch_statistics: Literal[True] | None = None
 
     @model_validator(mode="after")
@@ -102,7 +158,7 @@ class Model(Use):
     scores  whether those are logits, or probabilities (a softmax is its last layer)
     """
 
-    name: str | None = None
+    name: Name | None = None
     train: Train | None = None
     weights: str | None = None
     feature_layer: str | None = None
@@ -112,7 +168,7 @@ class Model(Use):
 
 
 class _Conditioned(_Strict):
-    name: str | None = None
+    name: Name | None = None
 
 
 class ShiftCondition(_Conditioned):
@@ -191,7 +247,7 @@ Condition: TypeAlias = Annotated[
 class Calibrator(Use):
     """A calibrator, and the condition of the calibration split that it is fitted on."""
 
-    name: str | None = None
+    name: Name | None = None
     fit: Condition = "clean"
 
 
@@ -203,14 +259,14 @@ class Tune(_Strict):
     """
 
     on: Ref
-    limit: Annotated[int, Field(ge=1)] | None = 1000
+    limit: Size | None = 1000
     sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] | None = None
 
 
 class Detector(Use):
     """A detector, the split it is fitted on (default: the one its method states), and what tunes it, if anything."""
 
-    name: str | None = None
+    name: Name | None = None
     fit: Literal["train", "calibration"] | None = None
     tune: Tune | None = None
 
@@ -220,9 +276,9 @@ class Ood(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     use: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
-    name: str | None = None
+    name: Name | None = None
     group: str = ""
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Size | None = None
     condition: Condition = "clean"
 
     @property
@@ -234,17 +290,17 @@ class Ood(BaseModel):
 class Runtime(_Strict):
     """What decides the bits of a result beside the work itself; all of it enters the digests."""
 
-    batch: Annotated[int, Field(ge=1)] = 250
-    shard: Annotated[int, Field(ge=1)] = 1000
-    threads: Annotated[int, Field(ge=1)] = 1
+    batch: Size = 250
+    shard: Size = 1000
+    threads: Annotated[int, Field(ge=1, le=1024), BeforeValidator(no_truth)] = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 class Intervals(_Strict):
     """Confidence intervals: level, and bootstrap replicates where no analytic interval is exact enough."""
 
-    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    replicates: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    level: Annotated[Real, Field(gt=0.5, lt=1)] = 0.95
+    replicates: Annotated[int, Field(ge=20, le=100_000), BeforeValidator(no_truth)] = 1000
 
 
 Names: TypeAlias = Annotated[list[str | int | float], BeforeValidator(_listed)]
@@ -270,15 +326,15 @@ class Filter(_Strict):
     seed: Names | None = None
 
 
-class Grid(_Strict):
+class Grid(File):
     """An experiment: every data set x model x condition x calibrator x detector x metric, less what is excluded."""
 
-    name: Annotated[str, Field(pattern=r"^[^/\\]+$")]
-    seed: Annotated[list[Seed], BeforeValidator(_listed), Field(min_length=1)] = [0]
+    name: FolderName
+    seed: Seeds = [0]
     protocol: str = ""
     data: Annotated[list[Annotated[Data, BeforeValidator(_use)]], BeforeValidator(_listed), Field(min_length=1)]
     models: Annotated[list[Annotated[Model, BeforeValidator(_use)]], BeforeValidator(_listed), Field(min_length=1)]
-    train_seeds: Annotated[list[Seed], BeforeValidator(_listed), Field(min_length=1)] = [0]
+    train_seeds: Seeds = [0]
     conditions: Annotated[list[Condition], BeforeValidator(_listed), Field(min_length=1)] = ["clean"]
     calibrators: Annotated[
         list[Annotated[Calibrator, BeforeValidator(_use)]], BeforeValidator(_listed), Field(min_length=1)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed import condition as conditions
+from testbed.errors import UsageError
 from testbed.grid import pooled_jobs, recalibration, restarts, transfer
 from testbed.grid.across import Across, over
 from testbed.grid.attacked import Side, attacked_set, made_elsewhere
@@ -39,6 +40,9 @@ def plan(grid: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) ->
     override(document, overrides)
     resolved = resolve(document)
     planned = replace(make_plan(resolved), overrides=tuple(overrides))
+    if not planned.cells:
+        key = "exclude" if resolved.grid.exclude else "include" if resolved.grid.include else "metrics"
+        raise UsageError([document.problem((key,), "leaves nothing to do: no cell of the grid is kept")])
     check_budgets(document, resolved, planned)
     return planned
 

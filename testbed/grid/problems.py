@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from typing import Any, TypeAlias
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from testbed.errors import Problem, nearest
 from testbed.grid import model as schema
 from testbed.grid.reader import Document, Where
-
-#: The keys that may stand at a path, for the nearest name of an unknown one.
-Keys: TypeAlias = Callable[[Where], Iterable[str]]
+from testbed.parameters import short
 
 _TAGS = {"clean", "shift", "attack", "chain"}
 
 
 def schema_problems(
-    document: Document, error: ValidationError, prefix: Where = (), keys: Keys | None = None
+    document: Document, error: ValidationError, prefix: Where = (), top: type[BaseModel] = schema.Grid
 ) -> list[Problem]:
-    """All problems of a failed validation; `prefix` is where the validated value stands, `keys` default a grid's."""
-    places = paths(document, error, prefix)
-    said = (say(item, document.value, where, keys) for item, where in zip(error.errors(), places, strict=True))
-    return [document.problem(where, message) for where, message in zip(places, said, strict=True)]
+    """All problems of a failed validation of a `top`, one for each place; `prefix` is where the validated value is."""
+    said: dict[Where, str] = {}
+    for item, where in zip(error.errors(), paths(document, error, prefix), strict=True):
+        said.setdefault(where, say(item, where, top))
+    return [document.problem(where, message) for where, message in said.items()]
 
 
 def paths(document: Document, error: ValidationError, prefix: Where = ()) -> list[Where]:
@@ -57,8 +57,12 @@ def without(value: Any, wheres: Iterable[Where]) -> Any | None:
     return kept
 
 
+#: Tags of the members of a union, in pydantic's locations.
+_UNION = re.compile(r"(str|int|float|bool)$|\w[\w-]*\[")
+
+
 def real_path(value: Any, loc: Sequence[str | int], trusted: int = 0) -> Where:
-    """pydantic's location without union tags and without the index of a scalar that was taken for a list."""
+    """pydantic's location without the tags of unions and without the index of a scalar that was taken for a list."""
     where: list[str | int] = []
     for position, part in enumerate(loc):
         before = loc[position - 1] if position else ""
@@ -67,7 +71,9 @@ def real_path(value: Any, loc: Sequence[str | int], trusted: int = 0) -> Where:
         )
         if position >= trusted and part in _TAGS and in_union:
             continue
-        if isinstance(part, int) and not isinstance(value, list):
+        if position >= trusted and not isinstance(value, list if isinstance(part, int) else dict):
+            continue
+        if position >= trusted and isinstance(part, str) and part not in value and _UNION.match(part):
             continue
         where.append(part)
         try:
@@ -77,37 +83,53 @@ def real_path(value: Any, loc: Sequence[str | int], trusted: int = 0) -> Where:
     return tuple(where)
 
 
-def say(item: Mapping[str, Any], value: Any, where: Where, keys: Keys | None = None) -> str:
+#: pydantic's names of bounds, and what the house says.
+_BOUNDS = {
+    "greater_than_equal": ("ge", "at least"), "greater_than": ("gt", "a number above"),
+    "less_than_equal": ("le", "at most"), "less_than": ("lt", "a number below"),
+}  # fmt: skip
+
+
+def say(item: Mapping[str, Any], where: Where, top: type[BaseModel] = schema.Grid) -> str:
     """A pydantic error in the house form."""
-    kind, got = item["type"], item.get("input")
+    kind, got = item["type"], short(item.get("input"))
     if kind == "extra_forbidden":
-        return f"unknown key; {nearest(str(where[-1]), (keys or known_keys)(where))}"
+        return f"unknown key; {nearest(str(where[-1]), known_keys(top, where))}"
+    if kind in _BOUNDS:
+        key, words = _BOUNDS[kind]
+        return f"expected {words} {item['ctx'][key]}, got {got}"
     if kind == "missing":
         return "required, but not given"
     if kind == "literal_error":
         expected = item["ctx"]["expected"]
         options = expected.replace("'", "").replace(" or ", ", ").split(", ")
-        return f"expected {expected}, got {got!r}; {nearest(str(got), options)}"
+        return f"expected {expected}, got {got}; {nearest(str(item.get('input')), options)}"
     text = item["msg"].removeprefix("Value error, ")
     text = (
         text.replace("Input should be a ", "expected a ")
         .replace("Input should be", "expected a value")
         .replace("String should match", "expected a text that matches")
     )
-    return text if "got" in text else f"{text}, got {got!r}"
+    return text if "got" in text else f"{text}, got {got}"
 
 
-def known_keys(where: Where) -> Iterable[str]:
-    """The keys that may stand where an unknown one stands."""
-    conditions = (schema.ShiftCondition, schema.AttackCondition, schema.ChainCondition)
-    at: dict[str, tuple[type[BaseModel], ...]] = {
-        "conditions": conditions,
-        "include": (schema.Filter,),
-        "exclude": (schema.Filter,),
-        "runtime": (schema.Runtime,),
-        "intervals": (schema.Intervals,),
-    }
-    models = at.get(str(where[0]), ()) if len(where) > 1 else (schema.Grid,)
-    if "condition" in where or "fit" in where:
-        models = conditions
+def known_keys(top: type[BaseModel], where: Where) -> set[str]:
+    """The keys that may stand where an unknown one stands in a document of this model.
+
+    >>> sorted(known_keys(schema.Grid, ("intervals", "levle")))
+    ['level', 'replicates']
+    """
+    models = {top}
+    for part in where[:-1]:
+        if isinstance(part, str):
+            inner = [one.model_fields[part].annotation for one in models if part in one.model_fields]
+            models = {model for annotation in inner for model in _models(annotation)}
     return {name for one in models for name in one.model_fields}
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The pydantic models that an annotation is made of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)

@@ -1,23 +1,24 @@
-"""YAML to plain values, remembering where each stood.
+"""A file of YAML as a document: its value, and where each part of it stood.
 
-YAML 1.2 through ruamel: `1e-3` is a number, `no` is a word, a key given twice is refused. `8/255` stays text here and
-becomes a number where a parameter wants one. Positions are kept by path, so that a problem found later (by pydantic, by
-a plug-in's schema, by the planner) can say file:line:column. A path is a tuple of keys and indices.
+YAML 1.2: `1e-3` is a number, `no` is a word, a key given twice is refused (`testbed.grid.values`). `8/255` stays text
+here and becomes a number where a parameter wants one. Positions are kept by path, so that a problem found later (by
+pydantic, by a plug-in's schema, by the planner) can say file:line:column. Grids, streams and files of thresholds are
+read by this.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from testbed.errors import Problem, UsageError
+from testbed.files import read_regular
+from testbed.grid.values import DEPTH, LONGEST, Place, Where, load, plain, spell, unprintable
+from testbed.parameters import short
 
-Where: TypeAlias = tuple[str | int, ...]
-
-_INT = re.compile(r"[-+]?(0x[0-9a-fA-F]+|0o[0-7]+|[0-9]+)$")
+__all__ = ["Document", "Where", "from_mapping", "override", "read_file", "read_text", "spell"]
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Document:
     value: Any
     file: str
     base: Path
-    positions: dict[Where, tuple[int, int]] = field(default_factory=dict)
+    positions: dict[Where, Place] = field(default_factory=dict)
     origin: dict[Where, str] = field(default_factory=dict)
 
     def problem(self, where: Where, message: str) -> Problem:
@@ -43,58 +44,48 @@ class Document:
         return Problem(self.file, 0, 0, spell(where), message)
 
 
-def spell(where: Where) -> str:
-    """A path as people write it.
+def read_file(path: str | Path, what: str = "grid") -> Document:
+    """The document in a file; UsageError with all syntax problems. `what` it is, for the error where it cannot be read.
 
-    >>> spell(("conditions", 1, "eps"))
-    'conditions[1].eps'
+    A pipe, a device and a file of more than half a megabyte are refused.
     """
-    text = ""
-    for part in where:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
-
-
-def read_file(path: str | Path) -> Document:
-    """The grid in a file; UsageError with all syntax problems."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot read the grid {str(path)!r}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError([Problem(str(path), 1, 1, "", f"not UTF-8 text (byte {error.start})")]) from None
-    return read_text(text, str(path), path.resolve().parent)
+        raw = read_regular(path, LONGEST * 4)
+        text = raw.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        if isinstance(error, UnicodeDecodeError):
+            line = raw.count(b"\n", 0, error.start) + 1
+            column = error.start - raw.rfind(b"\n", 0, error.start)
+            raise UsageError([Problem(str(path), line, column, "", f"not UTF-8 text (byte {error.start})")]) from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"cannot read the {what} {str(path)!r}: {reason}") from None
+    document = read_text(text, str(path), path.resolve().parent)
+    if document.value is None:
+        raise UsageError([Problem(str(path), 1, 1, "", f"the {what} is empty; {_HELP.get(what, _HELP['grid'])}")])
+    return document
+
+
+_HELP = {
+    "grid": "`testbed schema` says what it may hold",
+    "stream": "`testbed schema stream` says what it may hold",
+    "thresholds": "expected metrics with the change that is allowed, for example `ece: +0.01`",
+}
 
 
 def read_text(text: str, file: str = "<grid>", base: Path | None = None) -> Document:
-    """The grid in a text.
+    """The document in a text; an empty one has the value None.
 
     >>> read_text("eps: [1e-3, 8/255]\\nname: no").value
     {'eps': [0.001, '8/255'], 'name': 'no'}
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError
-
-    document = Document({}, file, base or Path.cwd())
-    try:
-        root = YAML(typ="safe", pure=True).compose(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise UsageError([Problem(file, line, column, "", f"not YAML: {error.problem or error.context}")]) from None
-    if root is None:
-        raise UsageError([Problem(file, 1, 1, "", "the grid is empty; `testbed schema` says what it may hold")])
-    problems: list[Problem] = []
-    document.value = _construct(root, (), document, problems)
-    if problems:
-        raise UsageError(problems)
-    return document
+    value, positions = load(text, file)
+    return Document(value, file, base or Path.cwd(), positions)
 
 
 def from_mapping(value: Mapping[str, Any], base: Path | None = None) -> Document:
     """A grid given in Python; its problems have a path but no line."""
-    return Document(_copy(value), "<grid>", base or Path.cwd())
+    return Document(plain(value, "<grid>"), "<grid>", base or Path.cwd())
 
 
 def override(document: Document, settings: Sequence[str]) -> None:
@@ -105,73 +96,56 @@ def override(document: Document, settings: Sequence[str]) -> None:
     >>> document.value
     {'models': [{'train': {'epochs': 2}}]}
     """
-    problems = []
+    problems: list[Problem] = []
     for setting in settings:
         key, equals, text = setting.partition("=")
-        origin = f"-o {setting}"
-        if not equals or not key:
+        origin = f"-o {setting if len(setting) <= 80 else setting[:77] + '...'}"
+        parts = key.split(".")
+        if not equals or not all(parts):
             problems.append(Problem(origin, 0, 0, "", "expected key=value, for example models.0.train.epochs=2"))
             continue
-        where = tuple(int(part) if part.isdigit() else part for part in key.split("."))
+        if (says := unprintable(key)) is not None:
+            problems.append(Problem(origin, 0, 0, "", says))
+            continue
+        if len(parts) > DEPTH:
+            problems.append(Problem(origin, 0, 0, "", f"expected a path of at most {DEPTH} parts, got {len(parts)}"))
+            continue
+        where = tuple(int(part) if part.isascii() and part.isdigit() and len(part) < 7 else part for part in parts)
         try:
-            _set(document.value, where, read_text(text or "null", origin).value)
+            where = _set(document.value, where, read_text(text, origin).value)
+        except UsageError as error:
+            problems += [Problem(origin, 0, 0, spell(where), one.message) for one in error.problems]
         except (KeyError, IndexError, TypeError):
             problems.append(Problem(origin, 0, 0, spell(where), "no such place in the grid"))
-            continue
-        document.origin[where] = origin
+        else:
+            _forget(document, where)
+            document.origin[where] = origin
     if problems:
         raise UsageError(problems)
 
 
-def _set(value: Any, where: Where, new: Any) -> None:
-    *parents, last = where
-    for part in parents:
-        value = value.setdefault(part, {}) if isinstance(value, dict) else value[part]
-    if isinstance(value, list) and last == len(value):
-        value.append(new)
-    else:
-        value[last] = new
+def _set(top: Any, where: Where, new: Any) -> Where:
+    """Put a value at a path, making mappings on the way; the path as it is in the document (a key is a text)."""
+    real: list[str | int] = []
+    value = top
+    for i, part in enumerate(where):
+        if not isinstance(value, (dict, list)):
+            raise TypeError(f"{short(value)} has no parts")
+        part = str(part) if isinstance(value, dict) else part
+        real.append(part)
+        if isinstance(value, list) and not isinstance(part, int):
+            raise TypeError(f"{part!r} is no position of a list")
+        held: Any = value
+        if i < len(where) - 1:
+            value = held.setdefault(part, {}) if isinstance(held, dict) else held[part]
+        elif isinstance(held, list) and part == len(held):
+            held.append(new)
+        else:
+            held[part] = new
+    return tuple(real)
 
 
-def _construct(node: Any, where: Where, document: Document, problems: list[Problem]) -> Any:
-    here = (node.start_mark.line + 1, node.start_mark.column + 1)
-    document.positions.setdefault(where, here)
-    kind = node.tag.rpartition(":")[2]
-    if kind == "map":
-        found: dict[str, Any] = {}
-        first: dict[str, int] = {}
-        for key_node, value_node in node.value:
-            key = str(key_node.value)
-            at = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
-            if key in found:
-                problems.append(
-                    Problem(document.file, *at, spell((*where, key)), f"key given twice (first on line {first[key]})")
-                )
-                continue
-            first[key] = at[0]
-            document.positions[(*where, key)] = at
-            found[key] = _construct(value_node, (*where, key), document, problems)
-        return found
-    if kind == "seq":
-        return [_construct(item, (*where, i), document, problems) for i, item in enumerate(node.value)]
-    return _scalar(kind, node.value)
-
-
-def _scalar(kind: str, text: str) -> Any:
-    if kind == "null":
-        return None
-    if kind == "bool":
-        return text.lower() == "true"
-    if kind == "int" and _INT.match(text.replace("_", "")):
-        return int(re.sub(r"^([-+]?)0+(?=[0-9])", r"\1", text.replace("_", "")), 0)
-    if kind == "float":
-        return float(re.sub(r"\.(inf|nan)", r"\1", text.replace("_", "").lower()))
-    return text
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _copy(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_copy(item) for item in value]
-    return value
+def _forget(document: Document, where: Where) -> None:
+    """Drop the places of what stood at a path and below it."""
+    document.positions = {path: at for path, at in document.positions.items() if path[: len(where)] != where}
+    document.origin = {path: at for path, at in document.origin.items() if path[: len(where)] != where}

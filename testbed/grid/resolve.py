@@ -12,17 +12,20 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from testbed import plugins
-from testbed.digest import canonical, digest_file
-from testbed.errors import MissingExtra, Problem, TestbedError, UsageError, nearest
+from testbed.digest import digest_file
+from testbed.errors import MissingExtra, Problem, TestbedError, UsageError
+from testbed.files import check_regular
 from testbed.grid import model as schema
 from testbed.grid.asking import content, known
 from testbed.grid.attack_steps import attack_steps
 from testbed.grid.checks import all_checks
+from testbed.grid.distinct import same_conditions, same_metrics, same_names, same_ood
 from testbed.grid.doubts import doubts
 from testbed.grid.model_sources import missing_packages, settled, source_problems, weight_path
 from testbed.grid.paths import beside_grid
-from testbed.grid.problems import paths, say, schema_problems, without
+from testbed.grid.problems import paths, schema_problems, without
 from testbed.grid.reader import Document, Where, spell
+from testbed.grid.refusals import check_paths, refusal, wrong_parameters
 from testbed.grid.resolved import (
     CLEAN,
     Bound,
@@ -35,6 +38,7 @@ from testbed.grid.resolved import (
     Resolved,
     Step,
 )
+from testbed.grid.sizes import too_large
 from testbed.grid.tuning import resolve_tuning
 from testbed.types import Kind, Spec
 
@@ -51,6 +55,8 @@ def resolve(document: Document) -> Resolved:
         grid = schema.Grid.model_validate(document.value)
     except ValidationError as error:
         raise UsageError([*schema_problems(document, error), *further(document, paths(document, error))]) from None
+    if large := [document.problem(where, says) for where, says in too_large(grid)]:
+        raise UsageError(large)
     resolver = Resolver(document, grid)
     resolved = resolver.run()
     if resolver.problems:
@@ -67,6 +73,8 @@ def further(document: Document, spoilt: Sequence[Where]) -> list[Problem]:
     try:
         grid = schema.Grid.model_validate(value)
     except ValidationError:
+        return []
+    if any(too_large(grid)):
         return []
     resolver = Resolver(replace(document, value=value), grid)
     resolver.look_up()
@@ -93,7 +101,7 @@ class Resolver:
     def run(self) -> Resolved:
         """Everything looked up, and what must hold between the parts of a grid checked."""
         resolved = self.look_up()
-        self.distinct_conditions(resolved.conditions)
+        self.note(same_conditions(self.document, resolved.conditions))
         for where, message in all_checks(resolved):
             self.fail(where, message)
         doubted = dict.fromkeys(str(self.document.problem(where, message)) for where, message in doubts(resolved))
@@ -116,9 +124,9 @@ class Resolver:
         detectors = self.each("detectors", grid.detectors, self.detector)
         self.unique("detectors", detectors, "detector")
         outside = [(("ood", i), o) for i, one in enumerate(grid.ood) for o in self.ood(("ood", i), one)]
-        self.distinct_ood(outside)
+        self.note(same_ood(self.document, outside))
         measures = [(i, m) for i, one in enumerate(grid.metrics) if (m := self.bind("metric", ("metrics", i), one))]
-        self.distinct_metrics(measures)
+        self.note(same_metrics(self.document, measures))
         notes = tuple(self.notes)
         return Resolved(
             grid,
@@ -148,36 +156,21 @@ class Resolver:
             self.fail((*where, "use") if self.has(where, "use") else where, str(error))
             return None
         takes = {p.name for p in plugin.parameters}
-        beside = set(type(use).model_fields)
         for key in sorted(set(params) & set(owns)):
             self.fail((*where, key), f"belongs outside of `use`, beside {kind!r}")
+        own = {k: v for k, v in params.items() if k not in owns}
         try:
-            bound = Bound(
-                plugin,
-                plugin.validate(
-                    {
-                        **{k: v for k, v in params.items() if k not in owns},
-                        **{k: v for k, v in (given or {}).items() if k in takes},
-                    }
-                ),
-            )
-            return bound if self.rests(where, bound) else None
+            bound = Bound(plugin, plugin.validate({**own, **{k: v for k, v in (given or {}).items() if k in takes}}))
+            refused = refusal(bound)
         except ValidationError as error:
-            for item in error.errors():
-                key = item["loc"][0] if item["loc"] else ""
-                if item["type"] == "extra_forbidden":
-                    self.fail((*where, key), f"unknown key of {kind} {name!r}; {nearest(str(key), takes | beside)}")
-                elif item["type"] == "missing":
-                    self.fail(where, f"{kind} {name!r} needs {key!r}")
-                else:
-                    outside = given is not None and key in given
-                    self.fail(
-                        (*where[:1], *(where[1:2] if outside else where[1:]), key)
-                        if outside
-                        else (*where, *item["loc"]),
-                        f"{kind} {name!r}: {say(item, None, where)}",
-                    )
+            for loc, says in wrong_parameters(plugin, f"{kind} {name!r}", error, type(use).model_fields):
+                outside = given is not None and loc[:1] and loc[0] in given
+                self.fail((*where[:2], loc[0]) if outside else (*where, *loc), says)
             return None
+        if refused is not None:
+            self.fail(where, f"{kind} {name!r}: {refused}")
+            return None
+        return bound if self.rests(where, bound) else None
 
     def rests(self, where: Where, bound: Bound) -> bool:
         """Whether all is there that a plug-in says it rests on; a problem where it is not."""
@@ -192,53 +185,12 @@ class Resolver:
 
     def unique(self, key: str, entries: Sequence[Any], what: str) -> None:
         """Refuse a name that an earlier entry has: it stands in the rows."""
-        first: dict[str, Where] = {}
-        for i, entry in enumerate(entries):
-            if entry.name in first:
-                twice = f"two {what}s are called {entry.name!r}, this and {self.place_of(first[entry.name])}"
-                self.fail((key, i), f"{twice}; give one of them a `name`")
-            first.setdefault(entry.name, (key, i))
+        self.note(same_names(self.document, key, entries, what))
 
-    def place_of(self, where: Where) -> str:
-        """Where something stands, for an error about something else."""
-        found = self.document.problem(where, "")
-        return f"the one at line {found.line}" if found.line else f"{found.path}"
-
-    def distinct_conditions(self, conditions: Sequence[ConditionEntry]) -> None:
-        """Refuse a condition whose steps an earlier one has, whatever the two are called."""
-        first: dict[str, ConditionEntry] = {}
-        for one in conditions:
-            if (other := first.get(one.id)) is not None:
-                says = f"the condition {one.label()!r} is asked for twice, this and {self.place_of(other.where)}"
-                self.fail(one.where or ("conditions",), f"{says}; leave one out")
-            first.setdefault(one.id, one)
-
-    def distinct_metrics(self, metrics: Sequence[tuple[int, Bound]]) -> None:
-        """Refuse a metric that an earlier entry asks for with the same parameters."""
-        first: dict[str, int] = {}
-        for i, one in metrics:
-            other = first.setdefault(canonical(one.columns()), i)
-            if other != i:
-                twice = (
-                    f"the metric {one.plugin.name!r} is asked for twice, this and {self.place_of(('metrics', other))}"
-                )
-                self.fail(("metrics", i), f"{twice}; leave one out, or give it other parameters")
-
-    def distinct_ood(self, entries: Sequence[tuple[Where, OodEntry]]) -> None:
-        """Refuse two OOD sets of one name, and one set twice under one condition."""
-        first: dict[str, tuple[Where, OodEntry]] = {}
-        seen: dict[tuple[str, str], Where] = {}
-        for where, one in entries:
-            place, other = first.setdefault(one.name, (where, one))
-            same = (one.bound.recipe(), one.limit) == (other.bound.recipe(), other.limit)
-            earlier = seen.get((one.name, one.condition.id))
-            seen.setdefault((one.name, one.condition.id), where)
-            if not same:
-                twice = f"two ood sets are called {one.name!r}, this and {self.place_of(place)}"
-                self.fail(where, f"{twice}; give one of them a `name`")
-            elif earlier is not None:
-                twice = f"the ood set {one.name!r} is asked for twice, this and {self.place_of(earlier)}"
-                self.fail(where, f"{twice}; leave one out")
+    def note(self, problems: Iterable[tuple[Where, str]]) -> None:
+        """Note all of these problems."""
+        for where, message in problems:
+            self.fail(where, message)
 
     def data(self, where: Where, entry: schema.Data) -> DataEntry | None:
         bound = self.bind("dataset", where, entry)
@@ -262,10 +214,14 @@ class Resolver:
         if bound.plugin.source is not None:
             return {}, content(self, where, bound), None
         try:
+            check_paths(bound)
             dataset = bound.plugin.build(**bound.params)
+            if not hasattr(dataset, "spec"):
+                self.fail(where, f"{bound.plugin.name!r} is made like the data it is held against: name it under `ood`")
+                return {}, {}, None
             sizes = dict(dataset.sizes())
             return sizes, known(self, dataset), dataset.spec() if sizes else None
-        except (TestbedError, OSError) as error:
+        except (TestbedError, OSError, ValueError) as error:
             self.fail(where, str(error))
             return {}, {}, None
 
@@ -285,6 +241,8 @@ class Resolver:
         path = digest = None
         try:
             path = weight_path(entry, bound, self.document.base)
+            if path is not None:
+                check_regular(path)
             digest = digest_file(path) if path is not None else None
         except OSError as error:
             self.fail((*where, "weights"), f"cannot read {str(path)!r}: {error.strerror or error}")
@@ -316,8 +274,8 @@ class Resolver:
                 "params": plugin.validate(train.params),
             }
         except ValidationError as error:
-            for item in error.errors():
-                self.fail((*where, *item["loc"]), f"recipe {train.recipe!r}: {say(item, None, (*where, *item['loc']))}")
+            for loc, says in wrong_parameters(plugin, f"recipe {train.recipe!r}", error, schema.Train.model_fields):
+                self.fail((*where, *loc), says)
         except TestbedError as error:
             self.fail((*where, "recipe"), str(error))
         return None
@@ -414,11 +372,12 @@ class Resolver:
         if bound.plugin.source is not None:
             return "own", None, content(self, where, bound)
         try:
+            check_paths(bound)
             dataset = bound.plugin.build(**bound.params)
             source = ood.source(dataset)
             sizes = dict(dataset.sizes())
             return source, whole(sizes).count if sizes and source != "id" else None, known(self, dataset)
-        except (TestbedError, OSError) as error:
+        except (TestbedError, OSError, ValueError) as error:
             self.fail(where, str(error))
             return "own", None, {}
 

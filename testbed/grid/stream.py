@@ -6,12 +6,12 @@ stream again runs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from testbed.errors import UsageError, nearest
 from testbed.grid import model as schema
@@ -19,16 +19,12 @@ from testbed.grid import stream_model
 from testbed.grid.checks import missing_splits
 from testbed.grid.plan import Cell, Plan
 from testbed.grid.planner import ModelPlan, Planner
-from testbed.grid.problems import known_keys, schema_problems
+from testbed.grid.problems import schema_problems
 from testbed.grid.reader import Document, Where, override, read_file
 from testbed.grid.resolve import Resolver
 from testbed.grid.resolved import CLEAN, Bound, CalibratorEntry, ConditionEntry, DataEntry, ModelEntry, Resolved
+from testbed.grid.sizes import too_many
 from testbed.grid.stream_model import Stream
-
-_PARTS: dict[str, type[BaseModel]] = {
-    "stream": stream_model.Segment, "conformal": stream_model.Conformal, "drift": stream_model.Drift,
-    "rolling": stream_model.Rolling, "rollback": stream_model.Rollback, "runtime": schema.Runtime,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class StreamEntry:
 
 def plan_stream(path: str | Path, overrides: Sequence[str] = ()) -> Plan:
     """The plan of a stream file; its only cell is the replay. UsageError with all problems if there are any."""
-    document = read_file(path)
+    document = read_file(path, "stream")
     override(document, overrides)
     return replace(make_stream_plan(resolve_stream(document)), overrides=tuple(overrides))
 
@@ -60,17 +56,11 @@ def resolve_stream(document: Document) -> StreamEntry:
     try:
         stream = Stream.model_validate(document.value)
     except ValidationError as error:
-        raise UsageError(schema_problems(document, error, keys=_keys)) from None
+        raise UsageError(schema_problems(document, error, top=Stream)) from None
+    large = too_many([(("stream", i, "condition"), one.condition) for i, one in enumerate(stream.stream)], 1)
+    if problems := [document.problem(where, says) for where, says in large]:
+        raise UsageError(problems)
     return _Reading(document, stream).run()
-
-
-def _keys(where: Where) -> Iterable[str]:
-    """The keys that may stand where an unknown one stands."""
-    if len(where) == 1:
-        return Stream.model_fields
-    if "condition" in where or "fit" in where or str(where[0]) not in _PARTS:
-        return known_keys(where)
-    return _PARTS[str(where[0])].model_fields
 
 
 class _Reading:

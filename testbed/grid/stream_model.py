@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from testbed.grid.model import CalibratorRef, Condition, DataRef, ModelRef, Real, Runtime, Seed
+from testbed.grid.model import CalibratorRef, Condition, DataRef, File, FolderName, ModelRef, Real, Runtime, Seed, Size
 from testbed.monitoring import settings
+from testbed.parameters import no_truth
 
-Positive: TypeAlias = Annotated[int, Field(ge=1)]
+Positive: TypeAlias = Size
 DetectorName: TypeAlias = Literal["ks", "bbsd", "mmd", "confidence"]
 State: TypeAlias = Literal["previous", "fitted"]
 
@@ -26,7 +27,7 @@ def _listed(value: Any) -> Any:
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Segment(_Strict):
@@ -57,41 +58,41 @@ class Drift(_Strict):
     """Drift detectors on the model's outputs: which, on how many outputs, how often, and at which level."""
 
     detectors: Annotated[list[DetectorName], BeforeValidator(_listed)] = list(_DRIFT.detectors)  # type: ignore[arg-type]
-    window: Annotated[int, Field(ge=10)] = _DRIFT.window
+    window: Annotated[Size, Field(ge=10)] = _DRIFT.window
     every: Positive | None = None
     level: Annotated[Real, Field(gt=0, lt=1)] = _DRIFT.level
-    reference: Annotated[int, Field(ge=10)] = _DRIFT.reference
+    reference: Annotated[Size, Field(ge=10)] = _DRIFT.reference
     permutations: Positive = _DRIFT.permutations
 
 
 class Rolling(_Strict):
     """Measures of the last `window` labelled examples, every `every` steps; bootstrap replicates of their intervals."""
 
-    window: Annotated[int, Field(ge=10)] = _ROLLING.window
+    window: Annotated[Size, Field(ge=10)] = _ROLLING.window
     every: Positive = _ROLLING.every
-    replicates: Annotated[int, Field(ge=50)] = _ROLLING.replicates
+    replicates: Annotated[Size, Field(ge=50, le=100_000)] = _ROLLING.replicates
 
 
 class Rollback(_Strict):
     """When an online calibrator goes back: by which metric and margin, after how many labels, and to which states."""
 
     metric: str = _ROLLBACK.metric
-    window: Annotated[int, Field(ge=30)] = _ROLLBACK.window
+    window: Annotated[Size, Field(ge=30)] = _ROLLBACK.window
     margin: Annotated[Real, Field(ge=0)] = _ROLLBACK.margin
     to: Annotated[list[State], BeforeValidator(_listed), Field(min_length=1)] = list(_ROLLBACK.to)  # type: ignore[arg-type]
 
 
-class Stream(_Strict):
+class Stream(File):
     """A deployment: the stream, the calibrators that go along, and what watches them."""
 
-    name: Annotated[str, Field(pattern=r"^[^/\\]+$")]
+    name: FolderName
     seed: Seed = 0
     train_seed: Seed = 0
     data: DataRef
     model: ModelRef
     stream: Annotated[list[Segment], BeforeValidator(_listed), Field(min_length=1)]
     batch: Positive = _REPLAY.batch
-    label_delay: Annotated[int, Field(ge=0)] = _REPLAY.label_delay
+    label_delay: Annotated[int, Field(ge=0), BeforeValidator(no_truth)] = _REPLAY.label_delay
     calibrators: Annotated[list[CalibratorRef], BeforeValidator(_listed), Field(min_length=1)]
     conformal: Conformal = Conformal()
     drift: Drift = Drift()

@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from testbed.metrics.corruption import ALEXNET, EXTRA
-from testbed.metrics.options import Checked
+from testbed.parameters import Checked
 from testbed.types import Float64, Paper
 
 HENDRYCKS = Paper(

@@ -27,6 +27,7 @@ from testbed.metrics.gaps import Cells, absolute_interval, cells, joined, larges
 from testbed.metrics.inputs import probabilities, top_label
 from testbed.metrics.options import one_of
 from testbed.metrics.resampled import Analytic, Measured, sums_by_bin
+from testbed.parameters import Count
 from testbed.types import Float64, Ints, Paper
 
 Over = Literal["mean", "sum"]
@@ -102,7 +103,7 @@ def classwise_ece(p: Any, y: Any, bins: int = 15, over: Over = "mean", mass: Mas
 class Ece(Analytic):
     """Expected calibration error with an interval that covers."""
 
-    bins: int = 15
+    bins: Count = 15
     convention: Convention = "guo"
 
     interval: ClassVar[Interval] = "basic"
@@ -133,7 +134,7 @@ class Ece(Analytic):
 class Mce(Analytic):
     """Maximum calibration error with an interval that covers."""
 
-    bins: int = 15
+    bins: Count = 15
     convention: Convention = "guo"
 
     interval: ClassVar[Interval] = "basic"
@@ -164,7 +165,7 @@ class Mce(Analytic):
 class AdaptiveEce(Analytic):
     """ECE over bins of equal mass, ties kept together, with an interval that covers."""
 
-    bins: int = 15
+    bins: Count = 15
 
     interval: ClassVar[Interval] = "basic"
     reference: ClassVar[Paper] = _NIXON
@@ -186,7 +187,7 @@ class AdaptiveEce(Analytic):
 class ClasswiseEce(Analytic):
     """Classwise ECE, mean or sum over classes, with an interval that covers."""
 
-    bins: int = 15
+    bins: Count = 15
     over: Over = "mean"
     mass: Mass = "width"
 

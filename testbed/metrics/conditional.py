@@ -24,6 +24,7 @@ from testbed.metrics.estimate import Estimate
 from testbed.metrics.gaps import cells, joined, squared_interval
 from testbed.metrics.inputs import probabilities, top_label
 from testbed.metrics.resampled import Analytic, Measured, sums_by_bin
+from testbed.parameters import Count
 from testbed.types import Float64, Ints, Paper
 
 
@@ -52,7 +53,7 @@ def marginal_ece(p: Any, y: Any, bins: int = 15, debias: bool = True) -> float:
 class TopLabelEce(Analytic):
     """Top-label calibration error with an interval that covers."""
 
-    bins: int = 15
+    bins: Count = 15
 
     interval: ClassVar[Interval] = "basic"
     reference: ClassVar[Paper] = Paper(
@@ -76,7 +77,7 @@ class TopLabelEce(Analytic):
 class MarginalEce(Analytic):
     """Debiased marginal l2 calibration error with an interval of the true error in the same bins."""
 
-    bins: int = 15
+    bins: Count = 15
     debias: bool = True
 
     reference: ClassVar[Paper] = DebiasedEce.reference

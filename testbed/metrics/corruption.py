@@ -26,7 +26,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from testbed.metrics.options import Checked, one_of
+from testbed.metrics.options import one_of
+from testbed.parameters import Checked
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

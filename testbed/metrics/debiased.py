@@ -27,6 +27,7 @@ from testbed.metrics.gaps import absolute_interval, cells, squared_interval
 from testbed.metrics.inputs import probabilities, top_label
 from testbed.metrics.options import one_of
 from testbed.metrics.resampled import Analytic, Measured, sums_by_bin
+from testbed.parameters import Count
 from testbed.types import Array, Float64, Paper
 
 Norm = Literal["l1", "l2"]
@@ -54,7 +55,7 @@ def debiased_ece(p: Any, y: Any, bins: int = 15, norm: Norm = "l2", mass: Mass =
 class DebiasedEce(Analytic):
     """Debiased calibration error with an interval of the true error in the same bins."""
 
-    bins: int = 15
+    bins: Count = 15
     norm: Norm = "l2"
     mass: Mass = "equal"
 

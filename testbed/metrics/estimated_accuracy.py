@@ -23,8 +23,8 @@ from testbed.metrics.bootstrap import LEVEL, Draws
 from testbed.metrics.bounded import gamma_interval
 from testbed.metrics.estimate import Estimate
 from testbed.metrics.inputs import probabilities, top_label
-from testbed.metrics.options import Checked
 from testbed.metrics.unlabelled import Score, failed, scores
+from testbed.parameters import Checked, Share
 from testbed.types import Array, Float64, Paper
 
 _ATC = Paper(
@@ -67,7 +67,7 @@ class EstimatedAccuracy(Checked):
     tolerance  how far outside the interval of the measured accuracy an estimate may lie before it is flagged
     """
 
-    tolerance: float = 0.05
+    tolerance: Share = 0.05
 
     needs: ClassVar[str] = "source"
     version: ClassVar[int] = 2

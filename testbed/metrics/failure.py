@@ -27,7 +27,7 @@ from testbed.errors import DataError, UsageError
 from testbed.metrics.bootstrap import LEVEL, Draws
 from testbed.metrics.bounded import gamma_interval
 from testbed.metrics.estimate import Estimate
-from testbed.metrics.options import Checked
+from testbed.parameters import Checked
 from testbed.types import Array, Float64, Paper
 
 Measure = Literal["aurc", "eaurc", "augrc"]

@@ -18,7 +18,7 @@ from testbed.metrics.bootstrap import LEVEL, Draws
 from testbed.metrics.bounded import exact_ends
 from testbed.metrics.estimate import Estimate
 from testbed.metrics.inputs import probabilities, top_label
-from testbed.metrics.options import Checked
+from testbed.parameters import Checked, Count
 from testbed.types import Array, Paper
 
 
@@ -35,7 +35,7 @@ class WorstGroupAccuracy(Checked):
     """
 
     by: Literal["group", "class"] = "group"
-    least: int = 1
+    least: Count = 1
 
     needs: ClassVar[str] = "groups"
     higher_is_better: ClassVar[bool] = True

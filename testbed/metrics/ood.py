@@ -25,7 +25,8 @@ from testbed.metrics import delong
 from testbed.metrics.bootstrap import LEVEL, Draws
 from testbed.metrics.bounded import clopper_pearson
 from testbed.metrics.estimate import Estimate
-from testbed.metrics.options import Checked, one_of
+from testbed.metrics.options import one_of
+from testbed.parameters import Checked, PositiveShare
 from testbed.types import Array, Float64
 
 Positive = Literal["ood", "id"]
@@ -196,7 +197,7 @@ class FPRAtTPR(Checked):
     0.45 [0.3457, 0.571] (n=200; ood positive; fpr at tpr>=0.95; binomial-jeffreys 95%)
     """
 
-    tpr: float = 0.95
+    tpr: PositiveShare = 0.95
     positive: Literal["ood", "id"] = "ood"
     interval: Literal["analytic", "bootstrap"] = "analytic"
 

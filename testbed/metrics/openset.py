@@ -18,7 +18,7 @@ from testbed.metrics.bootstrap import LEVEL, Draws
 from testbed.metrics.bounded import gamma_interval
 from testbed.metrics.estimate import Estimate
 from testbed.metrics.ood import checked, infinite, resampled
-from testbed.metrics.options import Checked
+from testbed.parameters import Checked
 from testbed.types import Array, Paper
 
 
@@ -156,7 +156,7 @@ class DetectionError(Checked):
 
 
 @dataclass(frozen=True)
-class AUTC:
+class AUTC(Checked):
     """Area under the threshold curve as a metric plug-in.
 
     The interval takes the scale (min, max) as given: it covers the area on the scale of these sets, not that of larger

@@ -13,7 +13,7 @@ import numpy as np
 
 from testbed.metrics.bootstrap import Draws, Interval
 from testbed.metrics.estimate import Estimate
-from testbed.metrics.options import Checked
+from testbed.parameters import Checked
 from testbed.types import Float64, Ints, Paper
 
 _DENSE_COLUMNS: Final = 64

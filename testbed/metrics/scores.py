@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import numpy as np
+from annotated_types import Interval
 
 from testbed.errors import DataError
 from testbed.metrics.bootstrap import LEVEL, Draws
@@ -21,6 +22,7 @@ from testbed.metrics.estimate import Estimate
 from testbed.metrics.inputs import probabilities, top_label
 from testbed.metrics.options import one_of
 from testbed.metrics.resampled import Analytic, Measured
+from testbed.parameters import CountOrNone
 from testbed.types import Float64, Ints, Paper
 
 #: Where NLL cuts probabilities off: float64's machine epsilon, as scikit-learn does.
@@ -110,7 +112,7 @@ class SubsetAccuracy(Analytic):
     1.0
     """
 
-    classes: tuple[int, ...] = ()
+    classes: tuple[CountOrNone, ...] = ()
 
     higher_is_better: ClassVar[bool] = True
 
@@ -137,7 +139,7 @@ class SubsetAccuracy(Analytic):
 class Nll(Analytic):
     """Mean negative log-likelihood; zeros are raised to `floor` (0: an exact zero gives inf, without interval)."""
 
-    floor: float = FLOOR
+    floor: Annotated[float, Interval(gt=0, lt=1)] = FLOOR
 
     def measure(self, probs: Any, labels: Any, draws: Draws) -> Measured:
         losses = _log_losses(*probabilities(probs, labels, "nll"), self.floor)

@@ -16,6 +16,7 @@ from testbed.errors import UsageError
 from testbed.metrics.bootstrap import LEVEL, Draws
 from testbed.metrics.estimate import Estimate
 from testbed.metrics.failure import arrange
+from testbed.parameters import Checked, Share
 from testbed.types import Array, Float64, Ints, Paper
 
 
@@ -32,7 +33,7 @@ def coverage_at_risk(confidence: Array, correct: Array, risk: float = 0.05) -> f
 
 
 @dataclass(frozen=True)
-class CoverageAtRisk:
+class CoverageAtRisk(Checked):
     """Coverage at a bounded selective risk, with an interval from the errors among the k most certain, at every k.
 
     >>> certain = np.linspace(0.5, 1, 400)
@@ -40,7 +41,7 @@ class CoverageAtRisk:
     1 [1, 1] (n=400; coverage at risk 0.05, ties together; binomial at every coverage 95%)
     """
 
-    risk: float = 0.05
+    risk: Share = 0.05
 
     needs: ClassVar[str] = "confidence"
     higher_is_better: ClassVar[bool] = True

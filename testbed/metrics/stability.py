@@ -19,8 +19,8 @@ from testbed.metrics.bootstrap import LEVEL, Draws
 from testbed.metrics.bounded import mean_interval
 from testbed.metrics.corruption import SEQUENCES, flips_by_sequence, top5_by_sequence
 from testbed.metrics.estimate import Estimate
-from testbed.metrics.options import Checked
 from testbed.metrics.resampled import Measured
+from testbed.parameters import Checked, Count
 from testbed.types import Float64, Paper
 
 Films = Literal["all", "cifar", "imagenet"]
@@ -30,7 +30,7 @@ Films = Literal["all", "cifar", "imagenet"]
 class FrameMetric(Checked):
     """Base: a number of each film, averaged. `difficulty` k compares frames k apart (not of noise sequences)."""
 
-    difficulty: int = 1
+    difficulty: Count = 1
 
     needs: ClassVar[str] = "frames"
     version: ClassVar[int] = 2

@@ -20,6 +20,7 @@ from testbed.metrics.estimate import Estimate
 from testbed.metrics.inputs import probabilities
 from testbed.metrics.kernels import LARGEST, canonical_ece, skce_terms, skce_test
 from testbed.metrics.tcal import tcal_test
+from testbed.parameters import Checked, Count, NonNegative
 from testbed.types import Float64, Ints, Paper
 
 _Z = 1.959963984540054
@@ -36,7 +37,7 @@ _SKCE = Paper(
 
 
 @dataclass(frozen=True)
-class _PValue:
+class _PValue(Checked):
     """Base: a test's p-value; a subclass names the test."""
 
     needs: ClassVar[str] = "probs"
@@ -92,7 +93,7 @@ class SpiegelhalterP(_PValue):
 class TcalP(_PValue):
     """p-value of T-Cal, the multi-scale test of the top label."""
 
-    simulations: int = 1000
+    simulations: Count = 1000
 
     convention: ClassVar[str] = "T-Cal of the top label, Monte Carlo"
     reference: ClassVar[Paper | None] = Paper(
@@ -105,7 +106,7 @@ class TcalP(_PValue):
 
 
 @dataclass(frozen=True)
-class Spiegelhalter:
+class Spiegelhalter(Checked):
     """Spiegelhalter's z of the top label: standard normal for a calibrated model, positive for over-confidence.
 
     Infinite where every confidence is 1 and one is wrong, undefined where all are right.
@@ -127,15 +128,15 @@ class Spiegelhalter:
 
 
 @dataclass(frozen=True)
-class Skce:
+class Skce(Checked):
     """Unbiased squared kernel calibration error of all classes, with the normal interval of a U-statistic.
 
     nu     bandwidth of the kernel; 0: the median distance
     limit  examples looked at, at most 5,000
     """
 
-    nu: float = 0.0
-    limit: int = 2000
+    nu: NonNegative = 0.0
+    limit: Count = 2000
 
     needs: ClassVar[str] = "probs"
     higher_is_better: ClassVar[bool] = False
@@ -162,8 +163,8 @@ class Skce:
 class SkceP(_PValue):
     """p-value of the SKCE test of all classes, by random signs."""
 
-    signs: int = 500
-    limit: int = 2000
+    signs: Count = 500
+    limit: Count = 2000
 
     reference: ClassVar[Paper | None] = _SKCE
 
@@ -178,15 +179,15 @@ class SkceP(_PValue):
 
 
 @dataclass(frozen=True)
-class CanonicalEce:
+class CanonicalEce(Checked):
     """Canonical (all-class) calibration error by Dirichlet kernels; no interval.
 
     bandwidth  0: chosen by leave-one-out likelihood
     limit      examples looked at, at most 5,000
     """
 
-    bandwidth: float = 0.0
-    limit: int = 1000
+    bandwidth: NonNegative = 0.0
+    limit: Count = 1000
 
     needs: ClassVar[str] = "probs"
     higher_is_better: ClassVar[bool] = False

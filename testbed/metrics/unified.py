@@ -21,7 +21,7 @@ from testbed.metrics.estimate import Estimate
 from testbed.metrics.failure import AUGRC, AURC, EAURC
 from testbed.metrics.ood import checked, infinite
 from testbed.metrics.openset import failure_view, oscr
-from testbed.metrics.options import Checked
+from testbed.parameters import Checked
 from testbed.types import Array, Paper
 
 _FD_SHIFTS = Paper(
@@ -31,7 +31,7 @@ _FD_SHIFTS = Paper(
 
 
 @dataclass(frozen=True)
-class _Unified:
+class _Unified(Checked):
     """What the three share: ID and OOD as one set, failures as said above."""
 
     needs = "failures"

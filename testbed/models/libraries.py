@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from testbed.data.base import data_root
 from testbed.data.hub_cache import commit_of
 from testbed.errors import DataError, MissingExtra, TestbedError, UsageError, nearest
+from testbed.parameters import Checked
 from testbed.plugins import FACTS, Plugin, parameters
 from testbed.types import Paper, Spec
 
@@ -56,7 +57,7 @@ class Library:
 
 
 @dataclass(frozen=True)
-class Timm(Library):
+class Timm(Checked, Library):
     """A model of timm (PyTorch Image Models) by its name, with the tag of its weights: `timm:resnet18.a1_in1k`."""
 
     pretrained: bool = True
@@ -86,7 +87,7 @@ class Timm(Library):
 
 
 @dataclass(frozen=True)
-class Torchvision(Library):
+class Torchvision(Checked, Library):
     """A classification model of torchvision by its name; `tag` names the weights, as IMAGENET1K_V1."""
 
     pretrained: bool = True
@@ -125,7 +126,7 @@ class Torchvision(Library):
 
 
 @dataclass(frozen=True)
-class Transformers(Library):
+class Transformers(Checked, Library):
     """An image classifier of the Hugging Face hub (or a folder written by `save_pretrained`), by name and revision."""
 
     pretrained: bool = True
@@ -182,7 +183,7 @@ class Transformers(Library):
 
 
 @dataclass(frozen=True)
-class RobustBench(Library):
+class RobustBench(Checked, Library):
     """A model of RobustBench's zoo by its id; `dataset` and `threat` as there (Linf, L2, corruptions).
 
     Its checkpoint is looked for as `DATASET/THREAT/ID.pt` below TESTBED_DATA/robustbench, then below

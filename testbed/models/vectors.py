@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from testbed.errors import UsageError
+from testbed.parameters import Checked, Count, ShareBelowOne
 from testbed.types import Paper, Spec
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Mlp:
+class Mlp(Checked):
     """A multi-layer perceptron: linear layers of `hidden` units with ReLU; any kind of set, flattened.
 
     Of a table, numbers are scaled by their bounds and batch-normalised, categories are one-hot (so their gradient is
@@ -24,8 +25,8 @@ class Mlp:
     82
     """
 
-    hidden: tuple[int, ...] = (64, 64)
-    dropout: float = 0.0
+    hidden: tuple[Count, ...] = (64, 64)
+    dropout: ShareBelowOne = 0.0
 
     version: ClassVar[int] = 1
     kinds: ClassVar[tuple[str, ...]] = ("tabular", "series", "image")
@@ -43,7 +44,7 @@ class Mlp:
 
 
 @dataclass(frozen=True)
-class Cnn1d:
+class Cnn1d(Checked):
     """The convolutional network of MNIST-1D: three strided convolutions over time and a linear layer.
 
     >>> series = Spec("series", (40, 1), 10, "float32", "tc", ((-5.0, 5.0),))
@@ -51,7 +52,7 @@ class Cnn1d:
     5210
     """
 
-    width: int = 25
+    width: Count = 25
 
     version: ClassVar[int] = 1
     kinds: ClassVar[tuple[str, ...]] = ("series",)

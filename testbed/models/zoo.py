@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from testbed.errors import UsageError
+from testbed.parameters import Checked, Count, ShareBelowOne
 from testbed.types import Paper, Spec
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ Statistics = Literal["none", "imagenet", "cifar10", "cifar10_63", "half", "incep
 
 
 @dataclass(frozen=True)
-class SmallCnn:
+class SmallCnn(Checked):
     """Two strided convolutions and two linear layers; at 28x28 the MNIST network of Wong & Kolter 2018.
 
     Takes the public checkpoints of that network as they are (keys `0`, `2`, `5`, `7`).
@@ -29,8 +30,8 @@ class SmallCnn:
     166406
     """
 
-    width: int = 16
-    hidden: int = 100
+    width: Count = 16
+    hidden: Count = 100
     normalise: Statistics = "none"
 
     version: ClassVar[int] = 1
@@ -60,7 +61,7 @@ class SmallCnn:
 
 
 @dataclass(frozen=True)
-class KolterWong:
+class KolterWong(Checked):
     """The small and large convolutional networks of Wong & Kolter; takes their public checkpoints as they are.
 
     >>> sum(p.numel() for p in KolterWong("large").build(Spec("image", (28, 28, 1), 10)).parameters())
@@ -93,14 +94,14 @@ class KolterWong:
 
 
 @dataclass(frozen=True)
-class CifarResNet:
+class CifarResNet(Checked):
     """ResNet-20, 32, 44, 56, 110 of He et al. 2016 for small images.
 
     >>> sum(p.numel() for p in CifarResNet(depth=20).build(Spec("image", (32, 32, 3), 10)).parameters())
     269722
     """
 
-    depth: int = 20
+    depth: Count = 20
     normalise: Statistics = "imagenet"
 
     version: ClassVar[int] = 1
@@ -125,7 +126,7 @@ class CifarResNet:
 
 
 @dataclass(frozen=True)
-class CrownResNet:
+class CrownResNet(Checked):
     """The verification benchmark's small ResNets without batch norm, for 32x32 RGB."""
 
     variant: Literal["2b", "4b"] = "2b"
@@ -153,11 +154,11 @@ class CrownResNet:
 
 
 @dataclass(frozen=True)
-class LeNet5:
+class LeNet5(Checked):
     """LeNet-5; `form` says which of the two networks of that name, `dropout` is put before each linear layer."""
 
     form: Literal["classic", "uncertainty"] = "classic"
-    dropout: float = 0.0
+    dropout: ShareBelowOne = 0.0
 
     version: ClassVar[int] = 1
     kinds: ClassVar[tuple[str, ...]] = ("image",)
@@ -177,16 +178,16 @@ class LeNet5:
 
 
 @dataclass(frozen=True)
-class WideResNet:
+class WideResNet(Checked):
     """WRN-depth-width, by default WRN-28-10.
 
     >>> sum(p.numel() for p in WideResNet(depth=16, width=2).build(Spec("image", (32, 32, 3), 10)).parameters())
     691674
     """
 
-    depth: int = 28
-    width: int = 10
-    dropout: float = 0.0
+    depth: Count = 28
+    width: Count = 10
+    dropout: ShareBelowOne = 0.0
     normalise: Statistics = "none"
 
     version: ClassVar[int] = 1
@@ -212,7 +213,7 @@ class WideResNet:
 
 
 @dataclass(frozen=True)
-class PreActResNet18:
+class PreActResNet18(Checked):
     """Pre-activation ResNet-18 for small images.
 
     >>> sum(p.numel() for p in PreActResNet18().build(Spec("image", (32, 32, 3), 10)).parameters())

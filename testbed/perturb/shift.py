@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from testbed.errors import DataError, PluginViolation, UsageError, nearest
+from testbed.parameters import misfit
 from testbed.plugins import Plugin
 from testbed.seeding import Rng
 from testbed.types import Array, Examples, Ints, Spec
@@ -240,8 +241,11 @@ def checked(plugin: Plugin, params: Mapping[str, Any]) -> dict[str, Any]:
     try:
         typed = plugin.validate(params)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
-        raise UsageError(f"shift {plugin.name!r}: {wrong}") from None
+        declared: dict[str | int, Any] = {p.name: p.annotation for p in plugin.parameters}
+        wrong = [
+            f"{e['loc'][0]}: {misfit(declared.get(e['loc'][0], Any), e['input']) or e['msg']}" for e in error.errors()
+        ]
+        raise UsageError(f"shift {plugin.name!r}: {'; '.join(wrong)}") from None
     severity = typed.get("severity", 0)
     if isinstance(severity, (int, float)) and not (math.isfinite(severity) and 0 <= severity <= STRONGEST):
         raise UsageError(f"shift {plugin.name!r}: severity must lie in [0, 5] (0 is the identity), got {severity}")

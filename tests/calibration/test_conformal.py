@@ -77,7 +77,7 @@ def test_state_round_trip_and_bad_input() -> None:
     assert np.array_equal(Conformal().restore(cal.state()).sets(p), cal.sets(p))
     with pytest.raises(DataError, match="not fitted"):
         Conformal().sets(p)
-    with pytest.raises(UsageError, match="between 0 and 1"):
+    with pytest.raises(UsageError, match=r"alpha: expected a number in \(0, 1\), got 1.5"):
         Conformal(alpha=1.5)
     with pytest.raises(DataError, match="are they logits"):
         Conformal().fit(10 * p, y)

@@ -44,7 +44,7 @@ def test_the_schema_pass_reports_all_its_problems_with_places():
         line.startswith("grid.yaml:15:12  exclude[0].modle: unknown key; did you mean 'model'") for line in lines
     )
     assert "grid.yaml:16:1  sede: unknown key; did you mean 'seed'?" in lines
-    assert any("models[0].train.epochs" in line and "greater than or equal to 1" in line for line in lines)
+    assert any("models[0].train.epochs" in line and "at least 1" in line for line in lines)
 
 
 def test_unknown_names_are_told_beside_the_schemas_problems():
@@ -99,7 +99,7 @@ exclude: [{model: nte}]
         ({"models": [{"use": "small-cnn"}, {"use": "small-cnn"}]}, "two models are called 'small-cnn'"),
         ({"models": [{"use": "./absent.py:make"}]}, "cannot read"),
         ({"conditions": [{"attack": "./absent.py:f", "eps": 0.1}]}, "cannot read"),
-        ({"data": [{"use": "digits", "train": 100, "calibration": 0, "test": 100}]}, "greater than or equal to 1"),
+        ({"data": [{"use": "digits", "train": 100, "calibration": 0, "test": 100}]}, "expected at least 1, got 0"),
         ({"name": "a/b"}, "name"),
         (
             {"calibrators": [{"use": "isotonic", "fit": {"shift": "fog", "severity": [1, 2]}}]},

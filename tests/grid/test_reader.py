@@ -50,8 +50,10 @@ def test_a_syntax_error_has_a_place(text):
 
 
 def test_an_empty_grid_and_an_absent_file_are_said_plainly(tmp_path):
-    with pytest.raises(UsageError, match="the grid is empty"):
-        read_text("# nothing\n")
+    nothing = tmp_path / "nothing.yaml"
+    nothing.write_text("# nothing\n")
+    with pytest.raises(UsageError, match=r"nothing\.yaml:1:1  the grid is empty"):
+        read_file(nothing)
     with pytest.raises(UsageError, match="cannot read the grid"):
         read_file(tmp_path / "absent.yaml")
 

@@ -128,5 +128,5 @@ def test_the_order_of_rows_does_not_matter():
 
 
 def test_a_share_that_is_none_is_refused():
-    with pytest.raises(UsageError, match="between 0 and 1"):
+    with pytest.raises(UsageError, match=r"alpha: expected a number in \(0, 1\), got 90"):
         ConformalCoverage(alpha=90)

@@ -1,8 +1,7 @@
-"""A misspelt option is another method: every Literal of every metric is checked, and the error names the choices."""
+"""A misspelt option is another method: each Literal of a metric function is checked, the error names the choices."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -14,8 +13,7 @@ import numpy as np
 import pytest
 
 import testbed.metrics as package
-from testbed import metrics, plugins
-from testbed.calibration.conformal import Conformal
+from testbed import metrics
 from testbed.errors import DataError, UsageError
 from testbed.metrics.options import one_of
 
@@ -54,26 +52,10 @@ def test_functions_check_their_options(name: str, function: Any, option: str) ->
         function(*ARGUMENTS[name], **{option: "mistaken"})
 
 
-def plug_ins() -> Iterator[tuple[str, str]]:
-    for name in plugins.names("metric"):
-        cls = plugins.read("metric", name).loader()
-        hints = typing.get_type_hints(cls)
-        yield from ((name, f.name) for f in dataclasses.fields(cls) if typing.get_origin(hints[f.name]) is Literal)
-
-
-@pytest.mark.parametrize(("name", "option"), plug_ins())
-def test_plug_ins_check_theirs_when_they_are_made(name: str, option: str) -> None:
-    needed = {"relative_robustness": {"baseline": "a"}, "effective_robustness": {"baselines": ("a", "b")}}
-    with pytest.raises(DataError, match=rf"{option}: expected "):
-        plugins.read("metric", name).build(**needed.get(name, {}), **{option: "mistaken"})
-
-
 def test_the_error_names_the_choices_and_the_nearest() -> None:
     with pytest.raises(DataError, match="debiased_ece: norm: expected 'l1' or 'l2', got 'L2'; did you mean 'l2'"):
         metrics.debiased_ece(P, Y, norm="L2")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="brier: scale: expected 'sum' or 'half', got 'mean'"):
         metrics.brier(P, Y, scale="mean")  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="Conformal: score: expected 'lac', 'aps' or 'raps', got 'LAC'"):
-        Conformal(score="LAC")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="which: expected 15, 19 or 'all', got True"):
         one_of(True, Literal[15, 19, "all"], "which")

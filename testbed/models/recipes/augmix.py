@@ -10,11 +10,13 @@ translate in x and y. They work on uint8 through Pillow, image by image: about 1
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+from annotated_types import Ge, Interval
 
 from testbed.models.recipes.base import Recipe
+from testbed.parameters import Count, Positive
 from testbed.types import Array, Paper
 
 if TYPE_CHECKING:
@@ -31,10 +33,10 @@ LAMBDA = 12.0
 class AugMix(Recipe):
     """`severity` of the operations (up to 10), `width` chains, `depth` operations a chain (-1: 1 to 3), `alpha`."""
 
-    severity: int = 3
-    width: int = 3
-    depth: int = -1
-    alpha: float = 1.0
+    severity: Annotated[int, Interval(ge=0, le=10)] = 3
+    width: Count = 3
+    depth: Annotated[int, Ge(-1)] = -1
+    alpha: Positive = 1.0
 
     reference: ClassVar[Paper] = Paper(
         "AugMix: A Simple Data Processing Method to Improve Robustness and Uncertainty",

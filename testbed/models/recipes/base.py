@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from testbed.parameters import Checked, Count, NonNegative, Positive, ShareBelowOne
 from testbed.types import Paper
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Checked):
     """A recipe is its hyper-parameters and `loss`. The defaults suit a few thousand small images.
 
     lr        largest learning rate
@@ -25,11 +26,11 @@ class Recipe:
     """
 
     optimizer: Literal["adam", "sgd"] = "adam"
-    lr: float = 2e-3
+    lr: Positive = 2e-3
     schedule: Literal["cyclic", "cosine", "step", "constant"] = "cyclic"
-    batch_size: int = 50
-    momentum: float = 0.9
-    weight_decay: float = 0.0
+    batch_size: Count = 50
+    momentum: ShareBelowOne = 0.9
+    weight_decay: NonNegative = 0.0
     augment: Literal["none", "crop_flip"] = "none"
 
     version: ClassVar[int] = 1

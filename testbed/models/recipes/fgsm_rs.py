@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from testbed.models.recipes.base import Recipe
+from testbed.parameters import NonNegative
 from testbed.types import Paper
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 class FgsmRs(Recipe):
     """`eps`: radius of the Linf ball; `alpha`: the step in units of eps."""
 
-    eps: float = 0.3
-    alpha: float = 1.25
+    eps: NonNegative = 0.3
+    alpha: NonNegative = 1.25
 
     version: ClassVar[int] = 2
     reference: ClassVar[Paper] = Paper(

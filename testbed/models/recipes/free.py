@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from testbed.models.recipes.base import Recipe
+from testbed.parameters import Count, NonNegative
 from testbed.types import Paper
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 class Free(Recipe):
     """`eps`: radius of the Linf ball and step; `m`: replays of each batch."""
 
-    eps: float = 0.3
-    m: int = 8
+    eps: NonNegative = 0.3
+    m: Count = 8
 
     reference: ClassVar[Paper] = Paper(
         "Adversarial Training for Free!",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from testbed.models.recipes.base import Recipe
+from testbed.parameters import Share
 from testbed.types import Paper
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 class LabelSmoothing(Recipe):
     """`alpha`: the share of the target spread evenly over all classes."""
 
-    alpha: float = 0.1
+    alpha: Share = 0.1
 
     reference: ClassVar[Paper] = Paper(
         "Rethinking the Inception Architecture for Computer Vision",

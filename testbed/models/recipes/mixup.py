@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from testbed.models.recipes.base import Recipe
+from testbed.parameters import NonNegative
 from testbed.types import Paper
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class Mixup(Recipe):
     """`alpha`: larger mixes more."""
 
-    alpha: float = 1.0
+    alpha: NonNegative = 1.0
 
     reference: ClassVar[Paper] = Paper(
         "mixup: Beyond Empirical Risk Minimization",

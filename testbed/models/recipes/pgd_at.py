@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from testbed.models.recipes.base import Recipe
+from testbed.parameters import Count, NonNegative
 from testbed.types import Paper
 
 if TYPE_CHECKING:
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 class PgdAt(Recipe):
     """`eps`: radius of the Linf ball; `alpha`: step; `steps`: how many."""
 
-    eps: float = 0.3
-    alpha: float = 0.01
-    steps: int = 40
+    eps: NonNegative = 0.3
+    alpha: NonNegative = 0.01
+    steps: Count = 40
 
     reference: ClassVar[Paper] = Paper(
         "Towards Deep Learning Models Resistant to Adversarial Attacks",

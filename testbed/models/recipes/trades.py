@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from testbed.models.recipes.base import Recipe
+from testbed.parameters import Count, NonNegative
 from testbed.types import Paper
 
 if TYPE_CHECKING:
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 class Trades(Recipe):
     """`beta`: weight of the robust term; `eps`, `alpha`, `steps`: of the inner attack."""
 
-    beta: float = 6.0
-    eps: float = 0.3
-    alpha: float = 0.01
-    steps: int = 40
+    beta: NonNegative = 6.0
+    eps: NonNegative = 0.3
+    alpha: NonNegative = 0.01
+    steps: Count = 40
 
     reference: ClassVar[Paper] = Paper(
         "Theoretically Principled Trade-off between Robustness and Accuracy",
