@@ -91,7 +91,7 @@ class Number:
 
     @property
     def doubted(self) -> bool:
-        """Whether an audit of the attack failed, so that this robust number is only an upper bound."""
+        """Whether something speaks against this number."""
         return doubted(vars(self))
 
 

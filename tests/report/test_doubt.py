@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from testbed.report import brief, latex, markdown, terminal
-from testbed.report.doubt import DOUBT
+from testbed.report.doubt import DOUBT, doubted, doubts
 from testbed.report.load import read_run
 from testbed.report.payload import payload
 from testbed.report.selection import notes, selections, table_rows
@@ -29,6 +29,14 @@ def run(tmp_path, write_run):
     return read_run(folder)
 
 
+@pytest.mark.parametrize("flag", ["fit:at_bound", "softmax_as_logits", "random_weights", "at_chance", "no_answer=3",
+                                  "undeclared_read(/etc/hosts)", "fit:worse_than_uncalibrated"])  # fmt: skip
+def test_every_flag_that_speaks_against_a_number_marks_it(flag):
+    row = {"metric": "ece", "value": 0.1, "flags": f"audit:pass;{flag}"}
+    assert len(doubts(row)) == 1 and doubted(row) and not doubted({**row, "value": None})
+    assert not doubted({**row, "flags": "audit:pass;tuned:k=5 (auroc 0.9 on the tuning set);interval:pooled rows"})
+
+
 def printed(show, run):
     console = Console(file=io.StringIO(), width=200)
     show(run, console)
@@ -39,7 +47,7 @@ def test_the_table_at_the_end_of_a_run_and_all_other_tables_mark_it(run):
     text = printed(brief.show_brief, run)
     lines = [line for line in text.splitlines() if DOUBT in line]
     assert lines[:-1] and all("pgd linf 0.2" in line and "adversarial" in line for line in lines[:-1])
-    assert "an audit of this attack failed" in lines[-1]
+    assert "something speaks against this number" in lines[-1]
     for show in (latex.latex(run), markdown.markdown(run), printed(terminal.show, run)):
         assert DOUBT in show or r"$\dagger$" in show
 

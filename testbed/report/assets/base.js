@@ -34,7 +34,7 @@ const doubted = (row) => row.doubted === true;
 const small = (row) => !failed(row) && row.small === true;
 const markOf = (row) => (doubted(row) ? "†" : "") + (small(row) ? "‡" : "");
 const marked = (row) => (markOf(row) ? `${spell(row.value)} ${markOf(row)}` : spell(row.value));
-const DOUBT_NOTE = "† an audit of this attack failed, so the number may be too good; the flags are in its details.";
+const DOUBT_NOTE = "† something speaks against this number: a failed audit of its attack (a robust number may be too good), the fit of its calibrator, or the outputs of its model. Its details say what.";
 const SMALL_NOTE = "‡ n too small: the interval fills half of the metric's range or more.";
 const detection = (row) => present(row.ood_set);
 
@@ -55,7 +55,7 @@ function subject(row) {
 
 function tip(row) {
   const value = failed(row) ? `${row.status}: ${row.error || "no value"}` : `${row.metric} ${marked(row)} ${interval(row)}`;
-  return `${subject(row)} — ${value}${doubted(row) ? ` — ${row.flags}: the number may be too good` : ""}`;
+  return `${subject(row)} — ${value}${doubted(row) ? ` — ${row.flags}` : ""}`;
 }
 
 // Groups of rows by a key, in order of first appearance.
