@@ -15,7 +15,6 @@ import json
 import os
 import resource
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -129,20 +128,18 @@ def serve(descriptor: int, owner: int) -> None:
     os.set_blocking(woken, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-    folder = Path(tempfile.mkdtemp(prefix="testbed-jobs-"))
     try:
         with Connection(descriptor) as pipe:
             _preload(pipe.recv())
             while True:
                 task, timeout = pipe.recv()
-                report = _forked(pipe, wake, task, timeout, folder / "report.json")
+                with tempfile.TemporaryDirectory(prefix="testbed-job-", ignore_cleanup_errors=True) as folder:
+                    report = _forked(pipe, wake, task, timeout, Path(folder) / "report.json")
                 if report is None:
                     return
                 pipe.send(report)
     except (EOFError, OSError):
         return
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _preload(operation: str) -> None:
@@ -154,7 +151,6 @@ def _preload(operation: str) -> None:
 def _forked(pipe: Connection, wake: int, task: Task, timeout: float | None, file: Path) -> Report | None:
     """Run a job in a fork of this process; None where the owner of the pipe went away meanwhile."""
     begin, job, server = time.time(), task.job, os.getpid()
-    file.unlink(missing_ok=True)
     pid = os.fork()
     if pid == 0:
         _job(task, file, server)
