@@ -22,7 +22,7 @@ from testbed.grid.resolved import Bound, ConditionEntry, ModelEntry, Resolved, S
 
 def black_boxes(resolved: Resolved) -> Iterator[tuple[Where, str]]:
     """Every pair of a black box with something that needs more than scores."""
-    boxes = [one for one in resolved.models if not white(one)]
+    boxes = [one for one in resolved.models if not white(one) and not one.recorded]
     for box in boxes:
         yield from _attacked(resolved, box)
         yield from _read(resolved, box)

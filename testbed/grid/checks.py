@@ -10,7 +10,7 @@ from typing import Any
 
 from testbed.data.splits import split_plan
 from testbed.errors import TestbedError, nearest
-from testbed.grid import across, second
+from testbed.grid import across, recorded, second
 from testbed.grid.attack_steps import detector_victims
 from testbed.grid.black_boxes import black_boxes
 from testbed.grid.curves import METRICS
@@ -34,6 +34,7 @@ def all_checks(resolved: Resolved) -> Iterator[tuple[Where, str]]:
     attacked = [*resolved.conditions, *(o.condition for o in resolved.ood), *(c.fit for c in resolved.calibrators)]
     yield from ((("detectors",), problem) for problem in detector_victims(attacked, resolved.detectors))
     yield from black_boxes(resolved)
+    yield from recorded.problems(resolved)
     yield from idle_spectrum(resolved)
     yield from wrong_groups(resolved)
     yield from tuned_on_scored(resolved)

@@ -27,7 +27,7 @@ VERSIONS: Final[Mapping[str, int]] = {
     "samples": 3, "score_transfer": 1, "bank_network": 1, "detect_network": 1, "detect_worst": 1, "replay": 2,
     "score_pooled": 1, "score_failures": 1, "over_seeds": 1, "tune": 1,
     "score_groups": 1, "aggregate": 2, "recalibrated": 2,
-    "curve": 2, "score_frames": 1, "restarts": 2, "sweep": 2, "level": 1,
+    "curve": 2, "score_frames": 1, "restarts": 2, "sweep": 2, "level": 1, "recorded": 1,
 }  # fmt: skip
 
 
@@ -186,6 +186,8 @@ class Jobs:
 
     def model(self, entry: ModelEntry, data: DataEntry, seed: int, train_seed: int) -> ModelRef:
         """A network with its weights: trained (an ensemble from seeds of its own), read from a file, or as built."""
+        if entry.recorded:
+            return ModelRef(entry, None, (), self.describe(data))
         variant = entry.variant or {}
         if variant.get("kind") == "ensemble":
             first = train_seed * variant["count"]
@@ -314,6 +316,10 @@ class Jobs:
 
     def forward(self, model: ModelRef, target: SetRef, label: str) -> str:
         """Logits and features of one model on one set."""
+        if model.entry.recorded:
+            system = {"system": model.entry.bound.params["system"]}
+            inputs = {"set": target.digests, "describe": [model.describe]}
+            return self.add("recorded", system, inputs, f"outputs of {model.entry.name} on {label}")
         fields = {**self.network(model), "runtime": self.runtime}
         inputs = {"set": target.digests, "weights": model.weights, "describe": [model.describe]}
         passes = (target.n or 0) * (model.entry.variant or {}).get("count", 1)

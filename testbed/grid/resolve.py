@@ -25,6 +25,7 @@ from testbed.grid.model_sources import missing_packages, settled, source_problem
 from testbed.grid.paths import beside_grid
 from testbed.grid.problems import paths, schema_problems, without
 from testbed.grid.reader import Document, Where, spell
+from testbed.grid.recorded import is_outputs, settle
 from testbed.grid.refusals import check_paths, refusal, wrong_parameters
 from testbed.grid.resolved import (
     CLEAN,
@@ -111,9 +112,10 @@ class Resolver:
         """Every name and parameter looked up."""
         grid = self.grid
         data = self.each("data", grid.data, self.data)
-        kinds = {entry.spec.kind for entry in data if entry.spec}
+        kinds = {entry.spec.kind for entry in data if entry.spec and not is_outputs(entry.bound)}
         self.kinds = kinds
         models = self.each("models", grid.models, self.model)
+        models = settle(models, data)
         self.unique("data", data, "data set")
         self.unique("models", models, "model")
         self.model_names = [m.name for m in models]

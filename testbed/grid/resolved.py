@@ -86,6 +86,11 @@ class ModelEntry:
     reading: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def recorded(self) -> bool:
+        """Whether it is a file of outputs, and no network."""
+        return self.bound.plugin.source is None and self.bound.plugin.name == "outputs"
+
+    @property
     def label(self) -> str:
         """The column `variant`: where the weights come from, and how the network predicts if not plainly."""
         source = self.train["recipe"] if self.train else "weights" if self.weights else "as built"

@@ -32,7 +32,7 @@ HOME: Final[Mapping[str, str]] = {
     "score": "scores", "score_ood": "scores", "samples": "scores", "score_transfer": "transfer",
     "replay": "streams",
     "score_groups": "aggregates", "aggregate": "aggregates", "score_frames": "aggregates",
-    "recalibrated": "regressions",
+    "recalibrated": "regressions", "recorded": "recorded",
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from testbed import watch
 from testbed.data import ood as made
 from testbed.data import splits
 from testbed.data.base import fingerprint
+from testbed.data.outputs import RecordedOutputs
 from testbed.digest import canonical
 from testbed.errors import DataError
 from testbed.perturb.shift import SLOTS, Shift
@@ -38,6 +39,10 @@ def describe(job: Job, store: Store, writer: Writer) -> None:
     """Ask a data set what it holds."""
     dataset = opened(job, store)
     writer.meta.update(spec=asdict(dataset.spec()), sizes=dict(dataset.sizes()))
+    if isinstance(dataset, RecordedOutputs):
+        writer.meta["systems"] = [[name, *columns] for name, columns in dataset.columns().items()]
+        for name, (weight, bias) in dataset.heads().items():
+            writer.tensors(f"head-{list(dataset.columns()).index(name):05d}", {"weight": weight, "bias": bias})
 
 
 def split(job: Job, store: Store, writer: Writer) -> None:
