@@ -82,6 +82,11 @@ class RecordedOutputs:
     version: ClassVar[int] = 1
     paths: ClassVar[tuple[str, ...]] = ("path",)
 
+    @property
+    def grouped(self) -> bool:
+        """Whether the examples have groups."""
+        return self._first.groups is not None
+
     def sizes(self) -> dict[str, int]:
         split = self._first.split
         found = {name: split.count(name) for name in dict.fromkeys(split)}

@@ -93,6 +93,8 @@ class ModelEntry:
     @property
     def label(self) -> str:
         """The column `variant`: where the weights come from, and how the network predicts if not plainly."""
+        if self.recorded:
+            return "outputs"
         source = self.train["recipe"] if self.train else "weights" if self.weights else "as built"
         kind = [str(value) for value in (self.variant or {}).values()]
         return " ".join([source, *kind])

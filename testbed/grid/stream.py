@@ -21,6 +21,7 @@ from testbed.grid.plan import Cell, Plan
 from testbed.grid.planner import ModelPlan, Planner
 from testbed.grid.problems import schema_problems
 from testbed.grid.reader import Document, Where, override, read_file
+from testbed.grid.recorded import is_outputs
 from testbed.grid.resolve import Resolver
 from testbed.grid.resolved import CLEAN, Bound, CalibratorEntry, ConditionEntry, DataEntry, ModelEntry, Resolved
 from testbed.grid.sizes import too_many
@@ -80,6 +81,8 @@ class _Reading:
         resolver.kinds = {data.spec.kind} if data and data.spec else set()
         model = resolver.model(("model",), stream.model)
         resolver.model_names = [model.name] if model else []
+        if (model and model.recorded) or (data and is_outputs(data.bound)):
+            resolver.fail(("data",), "a stream runs a network on inputs; files of outputs go through a grid")
         segments = [self.segment(i, one) for i, one in enumerate(stream.stream)]
         calibrators = resolver.each("calibrators", stream.calibrators, resolver.calibrator)
         resolver.unique("calibrators", calibrators, "calibrator")

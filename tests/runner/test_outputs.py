@@ -208,3 +208,28 @@ def test_class_names_are_the_ends_of_columns_and_a_changed_file_is_another_diges
     (other,) = evaluated(grid, tmp_path)
     assert other["value"] == 1.0
     assert other["digest"] != row["digest"]
+
+
+def test_groups_by_name_have_rows_of_their_own(tmp_path):
+    path = tmp_path / "own.csv"
+    rows = [f"{i % 2},{'old' if i < 20 else 'new'},{int(i % 2 == 0)},{int(i % 2 == 1 and i < 20)}" for i in range(40)]
+    path.write_text("\n".join(["label,group,logits_0,logits_1", *rows]))
+    data = {"use": "outputs", "path": str(path)}
+    grid = {"name": "own", "data": [data], "models": ["outputs"], "metrics": ["worst_group_accuracy"]}
+    (row,) = evaluated(grid, tmp_path)
+
+    assert (row["n"], row["value"]) == (40, 0.5)
+    assert "new" in str(row["convention"])
+
+
+def test_a_stream_of_outputs_is_refused_where_it_stands(tmp_path):
+    from testbed.grid.stream import plan_stream
+
+    path = write_npz(tmp_path / "own.npz", **GOOD)
+    stream = tmp_path / "stream.yaml"
+    data = f"{{use: outputs, path: {path}}}"
+    stream.write_text(
+        f"name: s\ndata: {data}\nmodel: outputs\ncalibrators: [none]\nstream: [{{condition: clean, steps: 3}}]\n"
+    )
+    with pytest.raises(UsageError, match=r"stream\.yaml:2:\d+  data: a stream runs a network on inputs"):
+        plan_stream(stream)
