@@ -5,7 +5,7 @@ each called by its file's name and paired by id. The layout (docs/data.md has it
 
     .npz             .parquet, .csv
     logits [n k]     logits_0 ... or logits_CAT ...  scores before softmax; `given: probs` reads probs instead
-    labels [n]       label      whole numbers from 0, or names of classes; -1 or absent: not known (OOD sets)
+    labels [n]       label      whole numbers from 0, or names of classes; -1, an empty name or absent: not known
     ids [n]          id         whole numbers, unique in the file; needed where there are several systems
     split [n]        split      train, calibration, test, or a name of your own; without it all are test examples
     groups [n]       group      whole numbers from 0, or names
@@ -313,11 +313,11 @@ def _labels(found: dict[str, Array], n: int, k: int, classes: tuple[str, ...], p
             f"{labels.min()} to {labels.max()}"
         )
     names = list(map(str, labels))
-    odd = sorted(set(names) - set(classes))
+    odd = sorted(set(names) - set(classes) - {""})
     if odd:
         what = nearest(odd[0], classes) if classes else "name the classes: columns such as probs_cat, or `classes` [k]"
         raise DataError(f"{path}: labels: no class {odd[0]!r}; {what}")
-    return np.array([classes.index(name) for name in names], dtype=np.int64)
+    return np.array([classes.index(name) if name else -1 for name in names], dtype=np.int64)
 
 
 def _ids(found: dict[str, Array], n: int, path: Path) -> Ints:

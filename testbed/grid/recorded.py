@@ -56,9 +56,11 @@ def problems(resolved: Resolved) -> Iterator[tuple[Where, str]]:
     if len(files) < len(resolved.data) or len(models) < len(resolved.models):
         yield from _mixed(resolved)
         return
-    yield from _sets(resolved, files)
-    yield from _systems(resolved, files[0][1])
-    yield from _read(resolved, files[0][1])
+    if all(one.sizes for _, one in files):
+        first = opened(files[0][1].bound)
+        yield from _sets(resolved, files, first)
+        yield from _systems(resolved, first)
+        yield from _read(resolved, first)
     for condition in (*resolved.conditions, *(c.fit for c in resolved.calibrators)):
         yield from _changed(resolved, condition, {"condition": condition.name})
     for one in resolved.ood:
@@ -80,13 +82,12 @@ def _mixed(resolved: Resolved) -> Iterator[tuple[Where, str]]:
             yield ("ood", i), "outputs of an OOD set stand beside data that are outputs: `data: [{use: outputs, ...}]`"
 
 
-def _sets(resolved: Resolved, files: Sequence[tuple[Where, DataEntry]]) -> Iterator[tuple[Where, str]]:
+def _sets(
+    resolved: Resolved, files: Sequence[tuple[Where, DataEntry]], first: RecordedOutputs
+) -> Iterator[tuple[Where, str]]:
     """All data sets and OOD sets hold the same systems, and what is measured has labels."""
-    first = opened(files[0][1].bound)
-    for where, one in files:
-        if not one.sizes:
-            continue
-        dataset = opened(one.bound)
+    for number, (where, one) in enumerate(files):
+        dataset = opened(one.bound) if number else first
         yield from ((where, says) for says in _unlike(first, dataset))
         if lacking := dataset.unlabelled():
             yield where, f"{one.name}: examples of {lacking!r} have no label; write `labels` (`label`) for all of them"
@@ -112,10 +113,8 @@ def _unlike(first: RecordedOutputs, other: RecordedOutputs) -> Iterator[str]:
         yield f"holds {shapes[0]}, the first data set {shapes[1]}; write the same columns"
 
 
-def _systems(resolved: Resolved, files: DataEntry) -> Iterator[tuple[Where, str]]:
-    if not files.sizes:
-        return
-    names = list(opened(files.bound).columns())
+def _systems(resolved: Resolved, first: RecordedOutputs) -> Iterator[tuple[Where, str]]:
+    names = list(first.columns())
     for i, model in enumerate(resolved.models):
         system = model.bound.params["system"]
         if not system:
@@ -128,12 +127,9 @@ def _systems(resolved: Resolved, files: DataEntry) -> Iterator[tuple[Where, str]
             yield ("models", i), f"`{key}` {says}" + ("; `given: probs` belongs to the data" if model.reading else "")
 
 
-def _read(resolved: Resolved, files: DataEntry) -> Iterator[tuple[Where, str]]:
+def _read(resolved: Resolved, first: RecordedOutputs) -> Iterator[tuple[Where, str]]:
     """Detectors and calibrators that read what a system's file does not hold."""
-    if not files.sizes:
-        return
-    dataset = opened(files.bound)
-    columns, heads = dataset.columns(), dataset.heads()
+    columns, heads = first.columns(), first.heads()
     for model in resolved.models:
         system = model.bound.params["system"]
         if system not in columns:

@@ -198,7 +198,9 @@ def test_systems_of_one_folder_must_hold_the_same_examples(tmp_path):
 
 def test_class_names_are_the_ends_of_columns_and_a_changed_file_is_another_digest(tmp_path):
     path = tmp_path / "own.csv"
-    path.write_text("label,group,probs_cat,probs_dog\ncat,old,0.9,0.1\ndog,new,0.8,0.2\n")
+    path.write_text(
+        "label,split,probs_cat,probs_dog\ncat,test,0.9,0.1\ndog,test,0.8,0.2\n,far,0.5,0.5\n", encoding="utf-8"
+    )
     data = {"use": "outputs", "path": str(path), "given": "probs"}
     grid = {"name": "own", "data": [data], "models": ["outputs"], "metrics": ["accuracy"]}
     (row,) = evaluated(grid, tmp_path)
