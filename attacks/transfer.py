@@ -169,8 +169,8 @@ class TIFGSM(DIFGSM):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.kernel < 1 or self.kernel % 2 == 0 or (self.sigma is not None and not self.sigma > 0):
-            raise ValueError(f"kernel must be odd and sigma > 0, got {self.kernel} and {self.sigma}")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, got {self.kernel}")
 
 
 @dataclass(frozen=True)

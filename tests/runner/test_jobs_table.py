@@ -9,6 +9,7 @@ import pytest
 
 from testbed.errors import EnvironmentProblem
 from testbed.grid.planner import plan
+from testbed.provenance import provenance
 from testbed.runner.costs import merged
 from testbed.runner.run import Settings, run_plan
 from testbed.types import JOBS, JOBS_VERSION, arrow_schema
@@ -115,6 +116,7 @@ def test_a_new_condition_leaves_the_parts_of_samples_that_are_there(tiny, runs):
 
 
 def test_a_rerun_of_a_finished_grid_imports_neither_torch_nor_ray(tiny, runs, run_python):
+    provenance.cache_clear()  # another test may have asked for it with packages of its own on the path
     first = runs(tiny, page=True)
     grid = runs.folder / "grid.yaml"
     code = f"""
