@@ -57,8 +57,9 @@ def passed(rows: list[Compared]) -> bool:
 
 
 def nothing(rows: list[Compared]) -> str:
-    """Why no figure at all could be had; "" where some could."""
-    return rows[0].note if rows and all(row.verdict == "not attempted" for row in rows) else ""
+    """Why no figure at all could be had; "" where some could. One that holds by definition is not had."""
+    asked = [row for row in rows if not row.figure.source.startswith("by definition")]
+    return asked[0].note if asked and all(row.verdict == "not attempted" for row in asked) else ""
 
 
 def judge(figure: Figure, value: float, low: float, high: float, n: int) -> Compared:

@@ -199,6 +199,13 @@ def test_mce_from_stored_errors(testbed_command, tmp_path, monkeypatch) -> None:
     assert "gaussian_noise" in testbed_command("reproduce", "imagenet-c").err
 
 
+def test_what_holds_by_definition_is_no_reproduction(testbed_command, tmp_path, monkeypatch) -> None:
+    """AlexNet's mCE is 100 whatever is there; without a file of errors nothing was reproduced."""
+    monkeypatch.setenv("TESTBED_DATA", str(tmp_path))
+    ended = testbed_command("reproduce", "imagenet-c")
+    assert ended.code == 3 and "no figure could be had" in ended.err
+
+
 def test_clopper_pearson_covers_exactly() -> None:
     """The ends are where the binomial tail is 2.5 %."""
     from scipy.stats import binom

@@ -11,7 +11,7 @@ import numpy as np
 
 from testbed.calibration.base import Calibrator
 from testbed.calibration.held_out import NOT_CHECKED, WORSE, cross_validated
-from testbed.calibration.inputs import LooksLikeProbabilities
+from testbed.calibration.inputs import CalibrationWarning, LooksLikeProbabilities
 from testbed.errors import DataError
 from testbed.runner.operations import access
 from testbed.store import Store, Writer
@@ -33,7 +33,8 @@ def calibrate(job: Job, store: Store, writer: Writer) -> None:
     if "unlabelled" in needs:
         given["unlabelled"] = access.unlabelled(store, access.one(job, "target"), features="features" in needs)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LooksLikeProbabilities)
+        for told in (LooksLikeProbabilities, CalibrationWarning):  # the rows' flags say it
+            warnings.simplefilter("ignore", told)
         fitted = calibrator.fit(data.logits, data.labels, **given)
         checked, found = held_out(lambda: plugin.build(**recipe["params"]), data, given)
     access.write_state(writer, fitted.state())
