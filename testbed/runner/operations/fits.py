@@ -166,6 +166,8 @@ def calibrated_logits(calibrator: Any, recipe: Mapping[str, Any], data: Outputs)
         whole[good] = calibrated_logits(calibrator, recipe, data.take(good)) if good.any() else 0.0
         return whole
     if hasattr(calibrator, "logits"):
-        return np.asarray(calibrator.logits(data.logits), dtype=np.float64)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LooksLikeProbabilities)  # the rows say so
+            return np.asarray(calibrator.logits(data.logits), dtype=np.float64)
     log_p = np.log(np.clip(probabilities(calibrator, data), np.finfo(np.float64).tiny, 1.0))
     return log_p + np.logaddexp.reduce(np.asarray(data.logits, dtype=np.float64), axis=1, keepdims=True)
