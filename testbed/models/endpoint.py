@@ -9,6 +9,11 @@ answer 429 or 5xx. Everything else is an error at once. An endpoint that cannot 
 others. Every instance sent counts, a retry too; past the budget nothing more is sent. What the endpoint runs is not
 ours to know: results carry the flag `external`, and the version that the grid declares stands in the digest where a
 hash of weights would.
+
+A request goes to the address that the grid names and nowhere else: no redirect is followed, so neither the token nor
+the examples reach another host, and a POST stays one. One request, its answer read whole, takes at most `timeout`
+seconds and `LARGEST` bytes. What an address keeps secret stays out of plans, results and messages: see
+`testbed.models.addresses`.
 """
 
 from __future__ import annotations
@@ -18,20 +23,24 @@ import io
 import json
 import os
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any, Final, Literal
 
 import numpy as np
 
-from testbed.errors import DataError
+from testbed.errors import DataError, visible
+from testbed.models.addresses import filled, shown, without_values
 from testbed.models.black_box import Answer, BlackBox, Scores
+from testbed.models.posting import Reply, post
 from testbed.types import Floats
 
 _LONGEST_PAUSE: Final = 60.0
 _AGAIN: Final = frozenset({408, 425, 429})
+
+#: Bytes of one answer; a batch of 64 rows of 21,841 classes in JSON is under 32 MB.
+LARGEST: Final = 2**26
+_BEGIN: Final = 200
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Endpoint:
 
     batch      instances in one request
     retries    times one request is tried again; `pause` seconds before the first, doubling
-    timeout    seconds for one request
+    timeout    seconds for one request, from the first byte sent to the last byte of its answer
     budget     instances that one job may send, None for no limit
     token_env  environment variable whose value is sent as a bearer token
     """
@@ -60,7 +69,12 @@ class Endpoint:
             return plain
         token = os.environ.get(self.token_env)
         if not token:
-            raise DataError(f"{self.url}: the environment variable {self.token_env} with the token is not set")
+            raise DataError(f"{shown(self.url)}: the environment variable {self.token_env} with the token is not set")
+        if not (token.isascii() and token.isprintable()):
+            raise DataError(
+                f"{shown(self.url)}: the token in the environment variable {self.token_env} holds what no header can "
+                "(a line break, perhaps); set it anew"
+            )
         return {**plain, "Authorization": f"Bearer {token}"}
 
 
@@ -70,7 +84,7 @@ class EndpointNet(BlackBox):
     def __init__(
         self, endpoint: Endpoint, classes: int, scores: Scores = "logits", encoding: Literal["json", "png"] = "json"
     ) -> None:
-        super().__init__(endpoint.url, classes, scores)
+        super().__init__(shown(endpoint.url), classes, scores)
         self.endpoint, self.encoding, self.sent = endpoint, encoding, 0
 
     def query(self, x: Floats) -> Answer:
@@ -87,9 +101,12 @@ class EndpointNet(BlackBox):
             got = f"{len(rows)} rows" if isinstance(rows, list) else "no list 'predictions'"
             raise DataError(f"{self.what}: expected a JSON object with {len(x)} rows in 'predictions', got {got}")
         try:
-            return np.array(rows, dtype=np.float64).reshape(len(x), -1)
-        except (TypeError, ValueError):
-            raise DataError(f"{self.what}: 'predictions' must hold rows of numbers, all of one length") from None
+            scores = np.array(rows)
+        except ValueError:
+            scores = np.array(None)  # rows of several lengths
+        if scores.dtype.kind not in "iuf":
+            raise DataError(f"{self.what}: 'predictions' must hold rows of numbers, all of one length")
+        return scores.astype(np.float64).reshape(len(x), -1)
 
     def _post(self, body: bytes, count: int) -> Any:
         """The parsed answer to one request, tried again where trying helps."""
@@ -123,21 +140,34 @@ class _Again(Exception):
 
 
 def _once(endpoint: Endpoint, body: bytes) -> Any:
-    request = urllib.request.Request(endpoint.url, data=body, headers=endpoint.headers(), method="POST")
+    where, address = shown(endpoint.url), filled(endpoint.url)
     try:
-        with urllib.request.urlopen(request, timeout=endpoint.timeout) as answer:
-            kind, data = answer.headers.get("Content-Type", ""), answer.read()
-    except urllib.error.HTTPError as error:
-        said = f"answers {error.code} {error.reason}: {_begin(error.read())}"
-        if error.code in _AGAIN or error.code >= 500:
-            raise _Again(said, _seconds(error.headers.get("Retry-After"))) from None
-        raise DataError(f"{endpoint.url} {said}") from None
+        reply = post(address, body, endpoint.headers(), endpoint.timeout, LARGEST)
     except (OSError, HTTPException) as error:
-        raise _Again(f"cannot be reached ({type(error).__name__}: {error})") from None
+        raise _Again(f"cannot be reached ({type(error).__name__}: {_plain(str(error), address)})") from None
+    begin = _plain(reply.data[:_BEGIN].decode(errors="replace"), address)
+    if 300 <= reply.status < 400:
+        raise DataError(f"{where} {_redirected(reply)}")
+    if reply.status >= 400:
+        said = f"answers {reply.status} {visible(reply.reason)}: {begin}"
+        if reply.status in _AGAIN or reply.status >= 500:
+            raise _Again(said, _seconds(reply.headers.get("Retry-After")))
+        raise DataError(f"{where} {said}")
+    if not reply.whole:
+        raise DataError(f"{where}: the answer to one request passes {LARGEST:,} bytes; ask for fewer with `batch`")
     try:
-        return json.loads(data)
-    except ValueError:
-        raise DataError(f"{endpoint.url}: expected JSON, got {kind or 'no content type'}: {_begin(data)}") from None
+        return json.loads(reply.data)
+    except (ValueError, RecursionError):
+        kind = visible(reply.headers.get("Content-Type") or "no content type")
+        raise DataError(f"{where}: expected JSON, got {kind}: {begin}") from None
+
+
+def _redirected(reply: Reply) -> str:
+    to = reply.headers.get("Location") or ""
+    named = f" to {visible(shown(to))}" if to else ""
+    return (
+        f"answers {reply.status}, a redirect{named}: none is followed; if that is the right address, write it as `url`"
+    )
 
 
 def _seconds(text: str | None) -> float | None:
@@ -148,8 +178,9 @@ def _seconds(text: str | None) -> float | None:
         return None
 
 
-def _begin(data: bytes) -> str:
-    return " ".join(data[:200].decode(errors="replace").split())
+def _plain(text: str, address: str) -> str:
+    """A text for messages: one line, without the values of the address that was asked."""
+    return visible(without_values(" ".join(text.split()), address))
 
 
 def as_png(image: Floats) -> dict[str, str]:

@@ -55,6 +55,7 @@ class Onnx(Checked):
 class Http(Checked):
     """A model behind an HTTP endpoint that speaks the prediction protocol of TensorFlow Serving and KServe v1.
 
+    url            the address, without a name or password; a value behind '?' as `${NAME}`, an environment variable
     model_version  what runs there, in your words: it stands in the digest where a hash of weights would. Change it
                    whenever the model behind the endpoint changes
     budget         instances that one job may send; also checked against the plan's estimate for the whole grid
@@ -77,12 +78,15 @@ class Http(Checked):
     external: ClassVar[bool] = True
     weights_from: ClassVar[str] = "nowhere"
 
+    def __post_init__(self) -> None:
+        from testbed.models.addresses import check_address
+
+        check_address(self.url, "model 'http'")
+
     def build(self, spec: Spec) -> nn.Module:
         """The black box; nothing is asked yet."""
         from testbed.models.endpoint import Endpoint, EndpointNet
 
-        if not self.url.startswith(("http://", "https://")):
-            raise UsageError(f"model 'http': url must start with http:// or https://, got {self.url!r}")
         if self.encoding == "png" and (spec.kind != "image" or spec.model_shape[0] not in (1, 3)):
             raise UsageError("model 'http': `encoding: png` takes images with 1 or 3 channels")
         endpoint = Endpoint(

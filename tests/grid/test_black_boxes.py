@@ -125,6 +125,14 @@ models: [{use: http, name: api, url: "http://localhost", model_version: v1, budg
 """
 
 
+@pytest.mark.parametrize("url", ["http://me:hunter2@localhost", "http://localhost/?key=hunter2"])
+def test_an_address_with_a_secret_is_refused_where_it_stands_without_showing_it(tmp_path, url):
+    (tmp_path / "grid.yaml").write_text(HTTP.replace("http://localhost", url))
+    with pytest.raises(UsageError, match=r"grid\.yaml:3:\d+  models\[0\].*token_env") as said:
+        plan(tmp_path / "grid.yaml")
+    assert "hunter2" not in str(said.value)
+
+
 def test_the_plan_counts_queries_and_holds_them_against_the_budget(tmp_path):
     (tmp_path / "grid.yaml").write_text(HTTP + "conditions: [clean, {shift: rotate, severity: [1, 2]}]\n")
     fine = plan(tmp_path / "grid.yaml")

@@ -6,6 +6,7 @@ import http.server
 import io
 import json
 import threading
+import time
 
 import numpy as np
 from PIL import Image
@@ -14,18 +15,29 @@ from PIL import Image
 class Server:
     """`predict` maps float arrays `[n ...]` to rows; each of `faults` is spent on one request before one is answered.
 
-    A fault is a status code, a (code, headers) pair, "drop" (the connection is closed), or bytes sent as HTML.
+    A fault is a status code, a (code, headers) pair, "drop" (the connection is closed), "drip" (a header now and
+    then, for ever), or bytes sent as HTML. `paths` are what was asked for, with the query.
     """
 
     def __init__(self, predict, faults=()):
         self.predict, self.faults, self.requests, self.headers = predict, list(faults), [], []
+        self.paths, self.gets = [], 0
 
     def answer(self, handler):
         body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
         self.requests.append(len(body["instances"]))
         self.headers.append(dict(handler.headers))
+        self.paths.append(handler.path)
         fault = self.faults.pop(0) if self.faults else None
         if fault == "drop":
+            handler.close_connection = True
+            return
+        if fault == "drip":
+            with contextlib.suppress(OSError):
+                handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+                while True:
+                    handler.wfile.write(b"X-Wait: 1\r\n")
+                    time.sleep(0.05)
             handler.close_connection = True
             return
         if isinstance(fault, bytes):
@@ -64,11 +76,15 @@ def serving(predict, faults=()):
         def do_POST(self):
             server.answer(self)
 
+        def do_GET(self):
+            server.gets += 1
+            self.send_error(405)
+
         def log_message(self, *_):
             return
 
     listener = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=listener.serve_forever, daemon=True)
+    thread = threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield server, f"http://127.0.0.1:{listener.server_port}/v1/models/net:predict"

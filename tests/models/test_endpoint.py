@@ -1,6 +1,7 @@
 """A model behind HTTP on the loopback interface: batches, retries, budget, token, and every kind of bad answer."""
 
 import importlib.util
+import time
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,84 @@ def test_the_token_is_sent_from_the_environment_and_asked_for_where_absent(monke
         with pytest.raises(DataError, match="MY_TOKEN"):
             net(url, token_env="MY_TOKEN")(X)
     assert [h.get("Authorization") for h in server.headers] == ["Bearer secret"]
+
+
+def test_a_token_that_no_header_holds_is_not_shown(monkeypatch):
+    monkeypatch.setenv("MY_TOKEN", "hunter2secret\n")
+    with pytest.raises(DataError, match="MY_TOKEN holds what no header can") as said:
+        net("http://127.0.0.1:9/", token_env="MY_TOKEN")(X)
+    assert "hunter2" not in str(said.value)
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_no_redirect_is_followed(code, monkeypatch):
+    monkeypatch.setenv("MY_TOKEN", "secret")
+    with serving(sums) as (other, there), serving(sums) as (server, url):
+        server.faults = [(code, {"Location": f"{there}?key=hunter2secret"})]
+        with pytest.raises(DataError, match=rf"answers {code}, a redirect to {there}\?key=\.\.\.: none is followed"):
+            net(url, token_env="MY_TOKEN")(X)
+    assert server.requests == [7] and server.gets == 0
+    assert other.requests == [] and other.gets == 0
+
+
+def test_a_value_from_the_environment_is_sent_and_never_shown(monkeypatch):
+    monkeypatch.setenv("MY_KEY", "hunter2 &secret")
+    with serving(sums, [404, b"no hunter2%20%26secret or hunter2 &secret"]) as (server, url):
+        model = net(url + "?version=3&key=${MY_KEY}")
+        for says in ("answers 404", "expected JSON, got text/html: no ... or ..."):
+            with pytest.raises(DataError) as said:
+                model(X)
+            assert says in str(said.value) and "hunter2" not in str(said.value) and "?version=...&key=..." in model.what
+        assert server.paths[0].endswith("?version=3&key=hunter2%20%26secret")
+        monkeypatch.delenv("MY_KEY")
+        with pytest.raises(DataError, match="the environment variable MY_KEY, which url names, is not set"):
+            model(X)
+
+
+def test_a_server_that_drips_does_not_hold_a_request():
+    began = time.monotonic()
+    with serving(sums, ["drip"]) as (_, url), pytest.raises(DataError, match=r"not whole after 0\.3 s"):
+        net(url, retries=0, timeout=0.3)(X)
+    assert time.monotonic() - began < 5
+
+
+def test_an_answer_has_a_largest_size(monkeypatch):
+    monkeypatch.setattr("testbed.models.endpoint.LARGEST", 1000)
+    with serving(sums, [b"[" * 1001]) as (_, url), pytest.raises(DataError, match="passes 1,000 bytes"):
+        net(url)(X)
+    with serving(lambda x: np.zeros((len(x), 2))) as (_, url):
+        assert net(url)(X).shape == (7, 2)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ['{"predictions": [["1", "2"]]}', '{"predictions": [[true, false]]}', '{"predictions": [{"a": 1}]}', "[" * 100_000],
+)
+def test_only_numbers_are_scores(body):
+    with serving(sums, [body.encode()]) as (_, url), pytest.raises(DataError, match=r"rows of numbers|expected JSON"):
+        net(url)(X[:1])
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("https://me:hunter2@host/v1", "holds a name or password before the host"),
+        ("https://hunter2@host/v1", "token_env"),
+        ("https://host/v1?api_key=hunter2", r"write api_key=\$\{VARIABLE\}"),
+        ("https://host/v1?hunter2", "a bare word"),
+        ("https://host/v1#hunter2", "never sent"),
+        ("https://host/${hunter2}", "may be a value behind"),
+        ("ftp://host/v1", "must start with http"),
+        ("https:///v1", "a host"),
+        ("https://host:99999/v1", "not an address"),
+        ("https://host/v1\n", "must start"),
+    ],
+)
+def test_an_address_with_a_secret_or_without_a_host_is_refused(url, says):
+    with pytest.raises(UsageError, match=says) as said:
+        Http(url, "v1")
+    assert "hunter2" not in str(said.value)
+    Http("https://host/v1?api-version=2024-02-01&key=${KEY}", "v1")
 
 
 def test_the_plugin_refuses_what_cannot_be():
