@@ -20,20 +20,27 @@ def query(
     run: Annotated[Path | None, typer.Argument(help="Run folder; the newest under runs/ if left out.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON list of objects.")] = False,
+    external: Annotated[
+        bool, typer.Option("--external", help="Let the SQL read and write other files, and load extensions.")
+    ] = False,
 ) -> None:
-    """SQL (DuckDB's) over the rows of a run: views results, samples, jobs, regressions and stream."""
+    """SQL (DuckDB's) over the rows of a run: views results, samples, jobs, regressions and stream.
+
+    It reads the tables of the run and nothing else: no other file, no server, no extension, and it changes nothing.
+    """
     import duckdb
 
-    from testbed.report.load import connect, find_run
+    from testbed.report.load import confined, connect, find_run
 
     if as_csv and as_json:
         raise UsageError("--csv and --json together: choose one")
     try:
-        cursor = connect(find_run(run)).execute(sql)
+        folder = find_run(run)
+        cursor = connect(folder).execute(sql) if external else confined(folder, sql)
         names = [column[0] for column in cursor.description or ()]
         rows = cursor.fetchall()
     except duckdb.Error as error:
-        raise UsageError(f"SQL: {error}") from None
+        raise UsageError(f"SQL: {_reason(error)}") from None
     if as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerows([names, *([_plain(v) for v in row] for row in rows)])
@@ -41,6 +48,12 @@ def query(
         print(json.dumps([dict(zip(names, map(_finite, row), strict=True)) for row in rows], default=str, indent=1))
     else:
         _show(names, rows)
+
+
+def _reason(error: Exception) -> str:
+    """DuckDB's words; where they are about files or extensions, with the option that opens them."""
+    closed = any(word in str(error) for word in ("Permission Error", "disabled", "extension"))
+    return f"{error}" + ("\n--external lets a query reach beyond the tables of the run" if closed else "")
 
 
 def _show(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -79,6 +79,36 @@ def connect(folder: Path) -> Any:
     return connection
 
 
+def confined(folder: Path, sql: str) -> Any:
+    """The cursor of one SELECT over the tables of a run, which can reach nothing else.
+
+    No other file is read and none is written, no server is asked, no extension is installed or loaded, and the query
+    cannot change these settings. UsageError for a statement that is no SELECT.
+    """
+    connection = connect(folder)
+    kinds = [str(statement.type).rpartition(".")[2] for statement in connection.extract_statements(sql)]
+    if other := [kind for kind in kinds if kind not in ("SELECT", "EXPLAIN")]:
+        raise UsageError(f"SQL: expected SELECT, got {other[0]}; a query only reads. --external allows everything")
+    if len(kinds) != 1:
+        raise UsageError(f"SQL: expected one SELECT, got {len(kinds)} statements")
+    tables = [folder / f"{name}.parquet" for name in TABLES]
+    for setting, places in (
+        ("allowed_paths", [path for path in tables if path.is_file()]),
+        ("allowed_directories", [path for path in tables if path.is_dir()]),
+    ):
+        connection.execute(f"SET {setting} = {_texts(places)}")
+    for setting in ("autoinstall_known_extensions", "autoload_known_extensions", "enable_external_access"):
+        connection.execute(f"SET {setting} = false")
+    connection.execute("SET lock_configuration = true")
+    return connection.execute(sql)
+
+
+def _texts(paths: Sequence[Path]) -> str:
+    """Paths as a list of SQL, as given and absolute, and as a pattern names them, which is what DuckDB checks first."""
+    both = {text for path in paths for one in (path, path.absolute()) for text in (str(one), _literally(one, one))}
+    return "[" + ", ".join("'" + one.replace("'", "''") + "'" for one in sorted(both)) + "]"
+
+
 def _select(connection: Any, path: Path, columns: Mapping[str, str], core: Sequence[str]) -> str:
     """The query of a view: what the files hold, and without values what an earlier version did not write.
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import shutil
 
 import pytest
 
@@ -66,3 +67,54 @@ def test_the_newest_run_is_the_default_and_names_work(testbed_command, write_run
     assert testbed_command("query", "SELECT 1", "one").code == 0
     ended = testbed_command("query", "SELECT 1", "onee")
     assert ended.code == 2 and "did you mean 'one'" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [
+        ("SELECT * FROM read_text('{other}')", "--external"),
+        ("SELECT * FROM read_csv('{other}')", "--external"),
+        ("SELECT * FROM '{other}'", "--external"),
+        ("SELECT * FROM glob('{folder}/*')", "--external"),
+        ("SELECT * FROM read_text('{run}/plan.json')", "--external"),
+        ("COPY (SELECT 1) TO '{folder}/new.csv'", "expected SELECT, got COPY"),
+        ("COPY (SELECT 1) TO '{run}/results.parquet'", "expected SELECT, got COPY"),
+        ("ATTACH '{folder}/new.db' AS d", "expected SELECT, got ATTACH"),
+        ("INSTALL httpfs", "expected SELECT, got"),
+        ("LOAD httpfs", "expected SELECT, got"),
+        ("SET enable_external_access = true", "expected SELECT, got SET"),
+        ("SELECT 1; COPY (SELECT 1) TO '{folder}/new.csv'", "expected SELECT, got COPY"),
+        ("EXPLAIN ANALYZE COPY (SELECT 1) TO '{folder}/new.csv'", ""),
+        ("SELECT * FROM 'https://localhost:9/a.csv'", "--external"),
+        ("SELECT 1; SELECT 2", "expected one SELECT, got 2"),
+        (" ", "expected one SELECT, got 0"),
+    ],
+)
+def test_a_query_reads_the_run_and_nothing_else(testbed_command, synthetic_run, tmp_path, sql, says) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text("a\nhunter2\n")
+    held = (synthetic_run / "results.parquet").stat()
+    ended = testbed_command("query", sql.format(other=other, folder=tmp_path, run=synthetic_run), synthetic_run)
+    assert ended.code == 2 and says in ended.err and "hunter2" not in ended.out + ended.err
+    assert list(tmp_path.iterdir()) == [other]
+    assert (synthetic_run / "results.parquet").stat() == held
+
+
+def test_external_opens_a_query(testbed_command, synthetic_run, tmp_path) -> None:
+    (tmp_path / "other.csv").write_text("a\nhere\n")
+    sql = f"SELECT a FROM read_csv('{tmp_path}/other.csv')"
+    assert json.loads(testbed_command("query", sql, synthetic_run, "--external", "--json").out) == [{"a": "here"}]
+
+
+def test_a_table_in_parts_can_be_queried(testbed_command, synthetic_run, tmp_path, monkeypatch) -> None:
+    run = tmp_path / "a [1]*"
+    shutil.copytree(synthetic_run, run)
+    held = run / "samples.parquet"
+    if held.is_file():
+        held.rename(run / "part")
+        held.mkdir()
+        (run / "part").rename(held / "0.parquet")
+    monkeypatch.chdir(tmp_path)
+    for named in (run, "a [1]*"):
+        ended = testbed_command("query", "SELECT count(*) AS n FROM samples", named, "--json")
+        assert json.loads(ended.out) == [{"n": 17 * 200}]
