@@ -50,6 +50,7 @@ function curves(rows) {
         calibrators.length > 1 ? choice("calibrator", [[null, "all"], ...calibrators.map((name) => [name, name])], calibrator, (value) => redraw({ calibrator: value })) : null),
       legend(style),
       h("div", { class: "cards" }, cards[0].flatMap((_, i) => cards.map((list) => list[i]))),
+      curveNote(shown, wanted.length ? wanted : metrics.slice(0, 1)),
     ];
   });
 }
@@ -98,13 +99,16 @@ function reliabilityDiagrams(rows, dataset) {
     const condition = conditions.includes(state.condition) ? state.condition : conditions[0];
     const calibrators = distinct(rows.map((row) => row.calibrator));
     const place = (entry) => calibrators.indexOf(entry.calibrator);
+    const eceOf = (entry) => rows.find((row) => row.metric === "ece" && !present(row.group) && row.model === model && row.label === condition && row.calibrator === entry.calibrator && row.train_seed === entry.train_seed);
+    const mine = own.filter((entry) => entry.condition === condition).sort((a, b) => place(a) - place(b));
     return [
       h("div", { class: "controls" }, choice("model", models, model, (value) => redraw({ model: value })), choice("condition", conditions, condition, (value) => redraw({ condition: value }))),
-      h("div", { class: "cards" }, own.filter((entry) => entry.condition === condition).sort((a, b) => place(a) - place(b)).map((entry) => {
-        const ece = rows.find((row) => row.metric === "ece" && !present(row.group) && row.model === model && row.label === condition && row.calibrator === entry.calibrator && row.train_seed === entry.train_seed);
+      h("div", { class: "cards" }, mine.map((entry) => {
+        const ece = eceOf(entry);
         const values = entry.bins.map((bin) => ({ ...bin, tip: `${bin.n} examples: confidence ${spell(bin.confidence)}, accuracy ${spell(bin.accuracy)} [${spell(bin.low)}, ${spell(bin.high)}]` }));
         return card(entry.calibrator, `${condition}, n = ${entry.n}${ece && !failed(ece) ? `, ECE ${marked(ece)} ${interval(ece)}` : ""}`, "reliability", values);
       })),
+      doubtNote(mine.flatMap((entry) => doubtsOf(eceOf(entry) ?? {}))),
     ];
   });
 }
@@ -173,6 +177,7 @@ function detectionCurves(rows) {
       h("div", { class: "controls" }, choice("model", models, model, (value) => redraw({ model: value })), choice("OOD set", sets, over, (value) => redraw({ over: value }))),
       legend(style),
       h("div", { class: "cards" }, curveCards(shown, "auroc", style)),
+      curveNote(shown, ["auroc"]),
     ];
   });
 }
@@ -212,12 +217,13 @@ function whatFooled(dataset) {
   const sum = (name) => sets.reduce((total, one) => total + (one.parts[name] || 0), 0);
   const parts = distinct(sets.flatMap((one) => Object.keys(one.parts))).sort((a, b) => sum(b) - sum(a));
   const stub = ["train_seed", "seed"].filter((name) => distinct(sets.map((one) => one[name])).length > 1);
-  const share = (count, n) => h("td", { class: count ? "number" : "absent", title: `${count} of ${n}` }, count ? `${(100 * count / n).toFixed(1)} %` : "");
+  const share = (count, n, mark = "") => h("td", { class: count ? "number" : "absent", title: `${count} of ${n}` }, count ? `${(100 * count / n).toFixed(1)} %${mark}` : "");
   const head = h("tr", {}, ["model", ...stub, "condition"].map((name) => h("th", { scope: "col" }, name)), ["wrong before", ...parts, "standing"].map((name) => h("th", { scope: "col", class: "over" }, name)));
   const lines = sets.map((one) => h("tr", {}, ["model", ...stub, "condition"].map((name) => h("th", { scope: "row" }, text(one[name]))),
-    share(one.before, one.n), parts.map((name) => share(one.parts[name] || 0, one.n)), share(one.standing, one.n)));
+    share(one.before, one.n), parts.map((name) => share(one.parts[name] || 0, one.n)), share(one.standing, one.n, one.doubts.length ? ` ${DATA.doubt.mark}` : "")));
   return section("fooled", "What fooled", "The part of a cascade, or the attack, that first fooled an example, in shares of the set; what stands is the robust accuracy.", () => [
-    h("div", { class: "scroll" }, h("table", { class: "heat" }, h("thead", {}, head), h("tbody", {}, lines)))]);
+    h("div", { class: "scroll" }, h("table", { class: "heat" }, h("thead", {}, head), h("tbody", {}, lines))),
+    doubtNote(sets.flatMap((one) => (one.standing ? one.doubts : [])))].filter(Boolean));
 }
 
 function audits(rows) {
