@@ -143,10 +143,10 @@ def test_the_selection_marks_each_criterion_by_the_flags_of_its_own_rows(tmp_pat
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to draw the page with")
 def test_the_drawn_page_explains_the_mark_in_the_sections_that_show_it_alone(run, tmp_path):
     """A curve has the mark at its point; the reliability of clean data and the detection on it have none."""
-    command = [CHROMIUM, *"--headless --no-sandbox --disable-gpu --disable-background-networking".split(),
-               "--virtual-time-budget=20000", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,6000"]  # fmt: skip
-    page = write_page(run).as_uri()
-    dom = subprocess.run([*command, "--dump-dom", page], capture_output=True, text=True, timeout=120).stdout
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom"]
+    flags += ["--virtual-time-budget=20000", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,6000"]
+    command = [CHROMIUM, *flags, write_page(run).as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
     parts = {part.partition('"')[0]: part for part in dom[dom.index("<body") :].split('<section id="')[1:]}
     said = f"† something speaks against this number: {DOUBTS['audit:fail']}. Its details say more."
     for name in ("overview", "curves", "selection"):

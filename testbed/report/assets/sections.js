@@ -11,11 +11,12 @@ function overview(rows) {
   const quality = rows.filter((row) => !detection(row) && row.metric !== "audit");
   if (!quality.length) return null;
   const metrics = metricsOf(quality);
-  const parts = distinct(quality.map((row) => row.group ?? null));
+  const partOf = (row) => (present(row.group) ? row.group : null);
   return section("overview", "Overview", "Model and calibrator down, condition across. The stronger the shade, the larger the value. Click a number for its digest and the command that does it again.", (state, redraw) => {
     const metric = state.metric ?? prefer(metrics, ...FIRST_METRICS);
-    const part = state.part ?? null;
-    const shown = quality.filter((row) => row.metric === metric && (row.group ?? null) === part);
+    const parts = distinct(quality.filter((row) => row.metric === metric).map(partOf));
+    const part = [state.part, null].find((name) => parts.includes(name)) ?? (parts.includes(null) ? null : parts[0]);
+    const shown = quality.filter((row) => row.metric === metric && partOf(row) === part);
     const conventions = distinct(shown.map((row) => row.convention).filter(present));
     const convention = conventions.includes(state.convention) ? state.convention : conventions[0];
     const kept = conventions.length > 1 ? shown.filter((row) => row.convention === convention) : shown;
