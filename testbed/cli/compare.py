@@ -107,7 +107,7 @@ def whole(found: Comparison) -> list[tuple[str, Difference]]:
 def write(found: Comparison, broken: Sequence[Any], limits: Sequence[Threshold], markdown: bool) -> None:
     """Print every part of the comparison."""
     from testbed.metrics.comparison import silent_regressions
-    from testbed.report.doubt import DOUBT, NOTE
+    from testbed.report.doubt import notes as doubt_notes
 
     every = whole(found)
     levels = {True: found.level(whole=True), False: found.level(whole=False)}
@@ -118,13 +118,13 @@ def write(found: Comparison, broken: Sequence[Any], limits: Sequence[Threshold],
     put(f"Whole sets{left}", HEAD, [line(where, d, levels[True]) for where, d in listed])
     title = "Silent regressions: parts that got worse although the whole did not"
     put(title, HEAD, [line(where, d, levels[False]) for where, d in silent])
-    put(
-        "Changed predictions", ("cell", "right to wrong", "wrong to right", "wrong to wrong", "n"), list(flipped(found))
-    )
+    changed = list(flipped(found))
+    put("Changed predictions", FLIPPED, changed)
     for note in notes(found, limits, levels[True]):
         print(note)
-    if any(one.where.endswith(DOUBT) for one in found.cells):
-        print(NOTE)
+    named = {where for where, _ in (*listed, *silent, *broken[:MANY])} | {where for where, *_ in changed}
+    for note in doubt_notes(one.doubts for one in found.cells if one.where in named):
+        print(note)
     bar = "beyond its threshold" if limits else "significantly worse on a whole set"
     print(f"{len(broken)} of {len(every)} {bar}")
     for where, d in broken[:MANY]:

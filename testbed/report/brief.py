@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from testbed.condition import label as condition_label
-from testbed.report.doubt import NOTE, doubted, marked
+from testbed.report.doubt import doubts, marked, notes
 from testbed.report.load import Run
 from testbed.report.model_notes import model_notes
 from testbed.report.table import OVER_SEEDS, number
@@ -37,13 +37,14 @@ SHOWN = ("accuracy", "ece", "auroc")
 def show_brief(run: Run, console: Console) -> None:
     """Print the summary of a run and say where all of its numbers are."""
     rows = run.rows
+    said: list[tuple[str, ...]] = []
     for dataset, seed in dict.fromkeys((r["dataset"], r["seed"]) for r in rows):
         part = [r for r in rows if (r["dataset"], r["seed"]) == (dataset, seed)]
-        console.print(table(part, title=f"{dataset}, seed {seed}" if seed else str(dataset)))
+        console.print(table(part, f"{dataset}, seed {seed}" if seed else str(dataset), said))
         if others := rest(part):
-            console.print(rest_table(others))
-    if any(map(doubted, rows)):
-        console.print(NOTE, highlight=False, soft_wrap=True)
+            console.print(rest_table(others, said))
+    for note in notes(said):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     for note in (*(run.plan.get("notes") or ()), *model_notes(rows)):
         console.print(f"note: {note}", markup=False, highlight=False, style="yellow", soft_wrap=True)
     counts = Counter(r["status"] for r in rows if r["status"] != "ok")
@@ -53,12 +54,12 @@ def show_brief(run: Run, console: Console) -> None:
     if missing := counts.pop("missing", 0):
         console.print(f"{missing:,} of them are missing: nothing has run them yet", highlight=False)
     if counts:
-        said = ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items()))
-        console.print(f"without a value: {said}; the column `error` says why", style="red", highlight=False)
+        words = ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items()))
+        console.print(f"without a value: {words}; the column `error` says why", style="red", highlight=False)
 
 
-def table(rows: Sequence[Row], title: str = "") -> Table:
-    """One line a condition and model of these rows."""
+def table(rows: Sequence[Row], title: str = "", said: list[tuple[str, ...]] | None = None) -> Table:
+    """One line a condition and model of these rows; `said` collects the doubts of the numbers that are shown."""
     rows = [r for r in rows if not r["metric"].endswith(OVER_SEEDS)]
     calibrators = distinct(rows, "calibrator", metric="ece")
     every = distinct(rows, "detector", metric="auroc")
@@ -81,9 +82,9 @@ def table(rows: Sequence[Row], title: str = "") -> Table:
         for model, seed in models:
             found = by_line.get((condition, model, seed), [])
             name = f"{model} #{seed}" if several and seed is not None else model
-            eces = (interval(found, metric="ece", calibrator=c, brief=True) for c in calibrators)
-            aurocs = (mean(found, detector=d) for d in detectors)
-            shown.add_row(condition, name, interval(found, metric="accuracy"), *eces, *aurocs)
+            eces = (interval(found, said, metric="ece", calibrator=c, brief=True) for c in calibrators)
+            aurocs = (mean(found, d, said) for d in detectors)
+            shown.add_row(condition, name, interval(found, said, metric="accuracy"), *eces, *aurocs)
     return shown
 
 
@@ -97,13 +98,13 @@ def rest(rows: Sequence[Row]) -> list[Row]:
     return list(found.values())[:MOST_LINES]
 
 
-def rest_table(rows: Sequence[Row]) -> Table:
+def rest_table(rows: Sequence[Row], said: list[tuple[str, ...]] | None = None) -> Table:
     """One line a metric of these rows."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("condition", "model", "metric", "value"):
         shown.add_column(name, no_wrap=True)
     for r in rows:
-        shown.add_row(condition_label(r), r["model"], r["metric"], interval([r]))
+        shown.add_row(condition_label(r), r["model"], r["metric"], interval([r], said))
     return shown
 
 
@@ -112,8 +113,10 @@ def distinct(rows: Iterable[Row], column: str, metric: str) -> list[str]:
     return list(dict.fromkeys(r[column] for r in rows if r["metric"] == metric and r[column] is not None))
 
 
-def interval(rows: Sequence[Row], brief: bool = False, **where: Any) -> str:
+def interval(rows: Sequence[Row], said: list[tuple[str, ...]] | None = None, brief: bool = False, **where: Any) -> str:
     """The first number of these rows that fits, with its interval; its status where there is none.
+
+    said  collects what speaks against the number
 
     >>> row = {"metric": "ece", "calibrator": "none", "status": "ok", "value": 0.1, "ci_low": 0.0, "ci_high": 0.2}
     >>> interval([row], metric="ece")
@@ -128,10 +131,10 @@ def interval(rows: Sequence[Row], brief: bool = False, **where: Any) -> str:
         return number(first).status
     low, high = ("-" if first[end] is None else f"{first[end]:.3f}" for end in ("ci_low", "ci_high"))
     ends = "" if brief or low == high == "-" else f" [{low}, {high}]"
-    return marked(f"{first['value']:.3f}{ends}", doubted(first))
+    return noted(f"{first['value']:.3f}{ends}", [first], said)
 
 
-def mean(rows: Sequence[Row], detector: str) -> str:
+def mean(rows: Sequence[Row], detector: str, said: list[tuple[str, ...]] | None = None) -> str:
     """Mean AUROC of a detector over the clean out-of-distribution sets, under no calibrator where there is a choice."""
     mine = [r for r in rows if r["metric"] == "auroc" and r["detector"] == detector and r["ood_condition"] == "clean"]
     mine = [r for r in mine if not r["ood_set"].startswith("mean(")]
@@ -142,4 +145,12 @@ def mean(rows: Sequence[Row], detector: str) -> str:
         return "-"
     if None in values:
         return next(number(r).status for r in mine if r["value"] is None)
-    return marked(f"{sum(values) / len(values):.3f}", any(map(doubted, mine)))
+    return noted(f"{sum(values) / len(values):.3f}", mine, said)
+
+
+def noted(text: str, rows: Sequence[Row], said: list[tuple[str, ...]] | None) -> str:
+    """The text of a number that is made of these rows, marked; what speaks against it goes to `said`."""
+    against = tuple(words for row in rows for words in doubts(row))
+    if said is not None:
+        said.append(against)
+    return marked(text, against)

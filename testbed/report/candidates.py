@@ -28,7 +28,7 @@ from testbed.metrics.bootstrap import Draws
 from testbed.metrics.calibration_error import Ece, binned_gap, binned_gap_draws
 from testbed.metrics.ood import AUROC
 from testbed.metrics.scores import Accuracy
-from testbed.report.doubt import doubted
+from testbed.report.doubt import doubts
 from testbed.report.load import Run
 from testbed.report.samples import Key, SampleSet, sample_sets
 from testbed.report.table import has_samples
@@ -48,11 +48,11 @@ CRITERIA: Mapping[str, bool] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """A criterion of one combination: value, replicates float64 `[r]`, and whether an audit doubts it."""
+    """A criterion of one combination: value, replicates float64 `[r]`, and what speaks against it."""
 
     value: float
     replicates: Float64
-    doubted: bool = False
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,14 @@ class _Pooling:
         shifted = [r for r in quality if r["norm"] is None and r["kind"] != "clean"]
         # A calibrated victim has a set of its own for each calibrator, so that a label alone does not name a set.
         self.keys = {(condition_label(r), r["calibrator"]): self.run.sample_condition(r) for r in quality}
-        self.doubts = {(r["model"], r["train_seed"], r["calibrator"]) for r in attacked if doubted(r)}
+        clean = [r for r in quality if r["kind"] == "clean"]
+        inside = [r for r in self.rows if r["kind"] == "clean" and r["ood_condition"] == "clean"]
+        self.doubts = {
+            "accuracy": _doubts(clean, "accuracy", "calibrator"),
+            "robust_accuracy": _doubts(attacked, "accuracy", "calibrator"),
+            "ece": _doubts(shifted or clean, "ece", "calibrator"),
+            "auroc": _doubts(inside, "auroc", "detector"),
+        }
         self.clean = condition_id(()) if self.run.of_condition == "condition_id" else "clean"
         self.attacks, self.shifts = (list(dict.fromkeys(map(condition_label, rs))) for rs in (attacked, shifted))
         self.calibrators = _distinct(quality, "calibrator")
@@ -176,8 +183,8 @@ class _Pooling:
             measured = self.quality(model, calibrator, clean, others)
             if measured is None:
                 continue
-            if "robust_accuracy" in measured and (model, train_seed, calibrator) in self.doubts:
-                measured["robust_accuracy"] = replace(measured["robust_accuracy"], doubted=True)
+            for name, one in measured.items():
+                measured[name] = replace(one, doubts=self.doubts[name].get((model, train_seed, calibrator), ()))
             if model in self.latency:
                 value = self.latency[model]
                 measured["latency"] = Measured(value, np.full(self.replicates, value))
@@ -243,7 +250,8 @@ class _Pooling:
                 for name, scores in outside.items()
                 if scores is not None
             ]
-            found[detector] = _mean(parts)
+            against = self.doubts["auroc"].get((model, train_seed, detector), ())
+            found[detector] = replace(_mean(parts), doubts=against)
         return found
 
     def draws(self, n: int) -> Draws:
@@ -301,6 +309,14 @@ def _blocks_like(draws: Draws, other: Draws) -> Sequence[Array]:
 
 def _mean(parts: Sequence[Measured]) -> Measured:
     return Measured(float(np.mean([p.value for p in parts])), np.mean([p.replicates for p in parts], axis=0))
+
+
+def _doubts(rows: Sequence[Mapping[str, Any]], metric: str, by: str) -> dict[tuple[Any, ...], tuple[str, ...]]:
+    """What speaks against a criterion of each model and `by`: by the rows of its metric, or by all."""
+    found: dict[tuple[Any, ...], dict[str, None]] = {}
+    for row in [r for r in rows if r["metric"] == metric] or rows:
+        found.setdefault((row["model"], row["train_seed"], row[by]), {}).update(dict.fromkeys(doubts(row)))
+    return {key: tuple(words) for key, words in found.items()}
 
 
 def _distinct(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:

@@ -37,7 +37,9 @@ def _quantity(field: str, title: str | None, **scale: Any) -> Spec:
 
 
 def curve() -> Spec:
-    """Lines with interval bands: fields x, value, low, high, colour, dash, failed; a failed cell is a cross below.
+    """Lines with interval bands: fields x, value, low, high, colour, dash, failed, mark; a cross is a failed cell.
+
+    `mark` stands above its point, empty where nothing speaks against the number.
 
     One legend stands above all curves of a section, so that the charts have none of their own.
     """
@@ -58,6 +60,9 @@ def curve() -> Spec:
         {"transform": [{"filter": "datum.failed"}],
          "mark": {"type": "point", "shape": CROSS, "size": 90, "filled": False, "strokeWidth": 2.5, "opacity": 1},
          "encoding": {**series, "y": {"value": {"expr": "height - 8"}}, "tooltip": {"field": "tip"}}},
+        {"transform": [{"filter": "!datum.failed && datum.mark"}],
+         "mark": {"type": "text", "dy": -10, "fontSize": 14, "fontWeight": "bold"},
+         "encoding": {**series, **value, "text": {"field": "mark"}, "tooltip": {"field": "tip"}}},
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from testbed.condition import family, label
 from testbed.report.charts import specs
-from testbed.report.doubt import doubted
+from testbed.report.doubt import DOUBT, SAYS, doubts
 from testbed.report.fooled import what_fooled
 from testbed.report.images import read_strip
 from testbed.report.load import Run
@@ -42,10 +42,11 @@ def payload(run: Run, live: bool = False) -> dict[str, Any]:
         "name": run.name,
         "live": live,
         "rows": columns(
-            [{**row, **labels(row)} for row in run.rows], (*RESULTS, "label", "over", "family", "doubted", "small")
+            [{**row, **labels(row)} for row in run.rows], (*RESULTS, "label", "over", "family", "doubts", "small")
         ),
         "reliability": reliability(run),
         "selection": page_tables(run),
+        "doubt": {"mark": DOUBT, "says": SAYS},
         "scores": {"charts": charts, "left_out": left_out},
         "regressions": regressions(run),
         "fooled": what_fooled(run),
@@ -80,7 +81,7 @@ def labels(row: Mapping[str, Any]) -> dict[str, Any]:
         "label": label(row),
         "over": over,
         "family": family(row),
-        "doubted": doubted(row),
+        "doubts": "\n".join(doubts(row)) or None,
         "small": too_small(row),
     }
 

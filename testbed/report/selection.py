@@ -18,7 +18,8 @@ from testbed.errors import UsageError, nearest
 from testbed.metrics.bootstrap import bounds
 from testbed.metrics.selection import equals, may_be_best, pareto, probability_best, scores, utility
 from testbed.report.candidates import CRITERIA, Candidate, Pool, pools
-from testbed.report.doubt import NOTE, marked
+from testbed.report.doubt import marked
+from testbed.report.doubt import notes as doubt_notes
 from testbed.report.load import Run
 from testbed.types import Array, Float64, Ints
 
@@ -152,17 +153,23 @@ def table_rows(table: Selection, weights: Mapping[str, float]) -> tuple[list[str
         reason = f"this run has {', '.join(table.criteria)}"
         raise UsageError(f"--weights: {table.pool.dataset} has no {', '.join(asked)} for its combinations; {reason}")
     front, found = table.front(), table.chosen(weights)
-    order = np.lexsort((found.equals, -found.utility, ~found.may_be_best))[:LISTED]
     head = [*HEAD, *table.criteria, "utility", "P(best)"]
     rows = []
-    for i in order.tolist():
+    for i in order_of(table, weights):
         one = table.candidates[i]
         triples = zip(table.criteria, table.values[i], table.low[i], table.high[i], strict=True)
-        cells = [marked(spell(*triple), one.measured[name].doubted) for name, *triple in triples]
+        cells = [marked(spell(*triple), one.measured[name].doubts) for name, *triple in triples]
         mark = "" if not found.may_be_best[i] else "yes" if found.equals[i] == i else "yes ="
         rows.append([mark, "*" if front[i] else "", numbered(one), one.calibrator, one.detector or "–", *cells,
                      f"{found.utility[i]:.3f}", f"{found.probability[i]:.3f}"])  # fmt: skip
     return head, rows
+
+
+def order_of(table: Selection, weights: Mapping[str, float]) -> list[int]:
+    """The positions of the combinations that are listed, in the order of the list."""
+    found = table.chosen(weights)
+    listed: list[int] = np.lexsort((found.equals, -found.utility, ~found.may_be_best))[:LISTED].tolist()
+    return listed
 
 
 def numbered(one: Candidate) -> str:
@@ -192,8 +199,8 @@ def notes(table: Selection, weights: Mapping[str, float]) -> list[str]:
         found.append(f"=: equal to another in all weighted criteria, and one with it ({equal} combinations)")
     found.append(f"P(best): shrunk chance of the largest weighted sum, from {len(table.replicates)} paired resamples")
     found += [f"{name}: {table.pool.conventions[name]}" for name in table.criteria]
-    if any(measured.doubted for one in table.candidates for measured in one.measured.values()):
-        found.append(NOTE)
+    listed = (table.candidates[i] for i in order_of(table, weights))
+    found += doubt_notes(one.measured[name].doubts for one in listed for name in table.criteria)
     if "latency" not in table.criteria:
         found.append("latency: not of every model (forward passes that were in the store already are not timed)")
     hidden = len(table.candidates) - LISTED
@@ -228,7 +235,7 @@ def on_page(table: Selection) -> dict[str, Any]:
         "candidates": [
             {"model": c.model, "train_seed": c.train_seed, "calibrator": c.calibrator, "detector": c.detector,
              "front": bool(front[i]), "values": _short(table.values[i]), "low": _short(table.low[i]),
-             "high": _short(table.high[i]), "doubted": [c.measured[name].doubted for name in table.criteria]}
+             "high": _short(table.high[i]), "doubts": [list(c.measured[name].doubts) for name in table.criteria]}
             for i in order for c in (table.candidates[i],)
         ],
         "replicates": [[_short(table.replicates[r, i]) for i in order] for r in range(len(table.replicates))],

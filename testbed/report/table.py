@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from testbed.condition import label as condition_label
-from testbed.report.doubt import NOTE, doubted, marked
+from testbed.report.doubt import doubts, marked
+from testbed.report.doubt import notes as doubt_notes
 
 Row = Mapping[str, Any]
 
@@ -90,9 +91,9 @@ class Number:
         return self.value is None and self.status not in ("missing", UNDEFINED)
 
     @property
-    def doubted(self) -> bool:
-        """Whether something speaks against this number."""
-        return doubted(vars(self))
+    def doubts(self) -> tuple[str, ...]:
+        """What speaks against this number."""
+        return doubts(vars(self))
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,9 @@ class Table:
 
     def only(self, metric: str) -> Table:
         """The columns of one metric."""
-        return replace(self, title=f"{self.title}: {metric}", columns=tuple(c for c in self.columns if c[1] == metric))
+        cells = {(row, column): cell for (row, column), cell in self.cells.items() if column[1] == metric}
+        columns = tuple(column for column in self.columns if column[1] == metric)
+        return replace(self, title=f"{self.title}: {metric}", columns=columns, cells=cells)
 
     def long(self) -> Table:
         """The same cells with conditions (or OOD sets) down as well, and only metrics across."""
@@ -146,8 +149,7 @@ class Table:
         sizes = sorted({cell.n for cell in self.cells.values() if cell.n is not None})
         named = {metric: cell.convention for (_, (_, metric)), cell in self.cells.items() if cell.convention}
         spelled = [f"{metric}: {named[metric]}" for metric in self.metrics if metric in named]
-        if any(cell.doubted and not cell.failed for cell in self.cells.values()):
-            spelled.append(NOTE)
+        spelled += doubt_notes(cell.doubts for cell in self.cells.values())
         if any(cell.small and not cell.failed for cell in self.cells.values()):
             spelled.append(f"{SMALL} n too small: the interval fills half of the metric's range or more")
         size = f"n = {sizes[0]}" if len(sizes) == 1 else f"n = {sizes[0]} to {sizes[-1]}" if sizes else "n unknown"
@@ -278,8 +280,8 @@ def shown(cell: Number) -> str:
     """The value of a cell, marked where it is doubted or n is too small; the status where there is none."""
     if cell.value is None:
         return cell.status
-    text = marked(spell(cell.value), cell.doubted)
-    return f"{text}{'' if cell.doubted else ' '}{SMALL}" if cell.small else text
+    text = marked(spell(cell.value), cell.doubts)
+    return f"{text}{'' if cell.doubts else ' '}{SMALL}" if cell.small else text
 
 
 def interval(cell: Number) -> str:

@@ -22,7 +22,7 @@ from testbed.condition import whatever_calibrator
 from testbed.detection.protocols import refuse_mixed
 from testbed.errors import CorruptArtifact, DataError, UsageError, nearest
 from testbed.metrics.resampled import Measured, ProbabilityMetric, sums_by_bin
-from testbed.report.doubt import doubted, marked
+from testbed.report.doubt import doubts, marked
 from testbed.report.load import Run
 from testbed.report.table import ood_label
 from testbed.types import Array, Ints, Job
@@ -88,11 +88,14 @@ class Side:
 
 @dataclass(frozen=True)
 class Compared:
-    """Two cells compared: where, every difference on the whole set and on its parts, and the changed predictions."""
+    """Two cells compared: where, every difference on the whole set and on its parts, the changed predictions, and what
+    speaks against either side (`where` then ends with the mark).
+    """
 
     where: str
     differences: tuple[Difference, ...]
     flips: Flips | None = None
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -194,12 +197,14 @@ def _pair(before: Side, after: Side, one: Cell, other: Cell, only: frozenset[str
         parts += [row["detector"] if "detector" not in before.pick else "", f"against {ood_label(row)}"]
     elif "calibrator" not in before.pick:
         parts.append(row.get("calibrator") or "")
-    where = marked(" · ".join(part for part in parts if part), doubted(row) or doubted(other[0]))
+    against = tuple(dict.fromkeys((*doubts(row), *doubts(other[0]))))
+    where = marked(" · ".join(part for part in parts if part), against)
     try:
         if row.get("ood_set") is not None:
             wanted = not only or "auroc" in only
-            return Compared(where, tuple(_detection(before, after, one[1], other[1])) if wanted else ())
-        return _quality(where, before, after, (one[1], other[1]), only)
+            found = tuple(_detection(before, after, one[1], other[1])) if wanted else ()
+            return Compared(where, found, doubts=against)
+        return replace(_quality(where, before, after, (one[1], other[1]), only), doubts=against)
     except CorruptArtifact as error:
         raise DataError(f"{where}: {error}; run the grid again, or name its store with --store") from None
 

@@ -30,11 +30,13 @@ const present = (value) => value !== null && value !== undefined && value !== ""
 const text = (value) => (present(value) ? String(value) : "–");
 const failed = (row) => row.status !== "ok" || !present(row.value);
 const pending = (row) => row.status === "missing";
-const doubted = (row) => row.doubted === true;
+const doubted = (row) => present(row.doubts);
+const doubtsOf = (row) => (doubted(row) ? row.doubts.split("\n") : []);
 const small = (row) => !failed(row) && row.small === true;
-const markOf = (row) => (doubted(row) ? "†" : "") + (small(row) ? "‡" : "");
+const markOf = (row) => (doubted(row) ? DATA.doubt.mark : "") + (small(row) ? "‡" : "");
 const marked = (row) => (markOf(row) ? `${spell(row.value)} ${markOf(row)}` : spell(row.value));
-const DOUBT_NOTE = "† something speaks against this number: a failed audit of its attack (a robust number may be too good), the fit of its calibrator, or the outputs of its model. Its details say what.";
+// What stands below marked numbers, given the sentences of those shown; nothing where none is marked.
+const doubtNote = (sentences) => (sentences.length ? h("p", { class: "note" }, `${DATA.doubt.says}${distinct(sentences).join("; or ")}. Its details say more.`) : "");
 const SMALL_NOTE = "‡ n too small: the interval fills half of the metric's range or more.";
 const detection = (row) => present(row.ood_set);
 
@@ -55,7 +57,7 @@ function subject(row) {
 
 function tip(row) {
   const value = failed(row) ? `${row.status}: ${row.error || "no value"}` : `${row.metric} ${marked(row)} ${interval(row)}`;
-  return `${subject(row)} — ${value}${doubted(row) ? ` — ${row.flags}` : ""}`;
+  return `${subject(row)} — ${value}${doubted(row) ? ` — ${doubtsOf(row).join("; ")}` : ""}`;
 }
 
 // Groups of rows by a key, in order of first appearance.

@@ -84,12 +84,15 @@ function legend({ colours, dashes }) {
     dashes.length > 1 ? dashes.map((name, i) => key(name, "neutral", DASHES[i % DASHES.length])) : []);
 }
 
+// What stands below the curves of these metrics: only what speaks against a point that is drawn.
+const curveNote = (rows, metrics) => doubtNote(families(rows.filter((row) => metrics.includes(row.metric))).flatMap(({ points }) => points.flatMap(({ row }) => (failed(row) ? [] : doubtsOf(row)))));
+
 // One card a family of conditions, with the colours and dashes of `style`.
 function curveCards(rows, metric, style) {
   return families(rows.filter((row) => row.metric === metric)).map(({ name, by, points }) => {
     const values = points.filter(({ row }) => !pending(row)).map(({ row, x }) => ({
       x, value: failed(row) ? null : row.value, low: row.ci_low, high: row.ci_high, failed: failed(row) && !pending(row),
-      colour: text(row[style.colour]), dash: style.dash ? text(row[style.dash]) : "", tip: tip(row),
+      colour: text(row[style.colour]), dash: style.dash ? text(row[style.dash]) : "", mark: doubted(row) ? DATA.doubt.mark : "", tip: tip(row),
     }));
     return card(metric, `${name}, against ${by}`, "curve", values, (spec) => {
       for (const layer of spec.layer) {
@@ -98,8 +101,8 @@ function curveCards(rows, metric, style) {
         if (layer.encoding.strokeDash) layer.encoding.strokeDash.scale = { domain: style.dashes, range: style.dashes.map((_, i) => DASHES[i % DASHES.length]) };
       }
       if (style.dashes.length < 2) delete spec.layer[1].encoding.strokeDash;
-      if (!values.some((value) => value.failed)) spec.layer.pop();
-      if (values.every((value) => !present(value.low))) spec.layer.shift();
+      const [band, line, point, cross, mark] = spec.layer;
+      spec.layer = [values.some((value) => present(value.low)) && band, line, point, values.some((value) => value.failed) && cross, values.some((value) => value.mark) && mark].filter(Boolean);
     });
   });
 }

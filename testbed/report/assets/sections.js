@@ -11,11 +11,12 @@ function overview(rows) {
   const quality = rows.filter((row) => !detection(row) && row.metric !== "audit");
   if (!quality.length) return null;
   const metrics = metricsOf(quality);
-  const parts = distinct(quality.map((row) => row.group ?? null));
+  const partOf = (row) => (present(row.group) ? row.group : null);
   return section("overview", "Overview", "Model and calibrator down, condition across. The stronger the shade, the larger the value. Click a number for its digest and the command that does it again.", (state, redraw) => {
     const metric = state.metric ?? prefer(metrics, ...FIRST_METRICS);
-    const part = state.part ?? null;
-    const shown = quality.filter((row) => row.metric === metric && (row.group ?? null) === part);
+    const parts = distinct(quality.filter((row) => row.metric === metric).map(partOf));
+    const part = [state.part, null].find((name) => parts.includes(name)) ?? (parts.includes(null) ? null : parts[0]);
+    const shown = quality.filter((row) => row.metric === metric && partOf(row) === part);
     const conventions = distinct(shown.map((row) => row.convention).filter(present));
     const convention = conventions.includes(state.convention) ? state.convention : conventions[0];
     const kept = conventions.length > 1 ? shown.filter((row) => row.convention === convention) : shown;
@@ -50,6 +51,7 @@ function curves(rows) {
         calibrators.length > 1 ? choice("calibrator", [[null, "all"], ...calibrators.map((name) => [name, name])], calibrator, (value) => redraw({ calibrator: value })) : null),
       legend(style),
       h("div", { class: "cards" }, cards[0].flatMap((_, i) => cards.map((list) => list[i]))),
+      curveNote(shown, wanted.length ? wanted : metrics.slice(0, 1)),
     ];
   });
 }
@@ -98,13 +100,16 @@ function reliabilityDiagrams(rows, dataset) {
     const condition = conditions.includes(state.condition) ? state.condition : conditions[0];
     const calibrators = distinct(rows.map((row) => row.calibrator));
     const place = (entry) => calibrators.indexOf(entry.calibrator);
+    const eceOf = (entry) => rows.find((row) => row.metric === "ece" && !present(row.group) && row.model === model && row.label === condition && row.calibrator === entry.calibrator && row.train_seed === entry.train_seed);
+    const mine = own.filter((entry) => entry.condition === condition).sort((a, b) => place(a) - place(b));
     return [
       h("div", { class: "controls" }, choice("model", models, model, (value) => redraw({ model: value })), choice("condition", conditions, condition, (value) => redraw({ condition: value }))),
-      h("div", { class: "cards" }, own.filter((entry) => entry.condition === condition).sort((a, b) => place(a) - place(b)).map((entry) => {
-        const ece = rows.find((row) => row.metric === "ece" && !present(row.group) && row.model === model && row.label === condition && row.calibrator === entry.calibrator && row.train_seed === entry.train_seed);
+      h("div", { class: "cards" }, mine.map((entry) => {
+        const ece = eceOf(entry);
         const values = entry.bins.map((bin) => ({ ...bin, tip: `${bin.n} examples: confidence ${spell(bin.confidence)}, accuracy ${spell(bin.accuracy)} [${spell(bin.low)}, ${spell(bin.high)}]` }));
         return card(entry.calibrator, `${condition}, n = ${entry.n}${ece && !failed(ece) ? `, ECE ${marked(ece)} ${interval(ece)}` : ""}`, "reliability", values);
       })),
+      doubtNote(mine.flatMap((entry) => doubtsOf(eceOf(entry) ?? {}))),
     ];
   });
 }
@@ -173,6 +178,7 @@ function detectionCurves(rows) {
       h("div", { class: "controls" }, choice("model", models, model, (value) => redraw({ model: value })), choice("OOD set", sets, over, (value) => redraw({ over: value }))),
       legend(style),
       h("div", { class: "cards" }, curveCards(shown, "auroc", style)),
+      curveNote(shown, ["auroc"]),
     ];
   });
 }
@@ -212,12 +218,13 @@ function whatFooled(dataset) {
   const sum = (name) => sets.reduce((total, one) => total + (one.parts[name] || 0), 0);
   const parts = distinct(sets.flatMap((one) => Object.keys(one.parts))).sort((a, b) => sum(b) - sum(a));
   const stub = ["train_seed", "seed"].filter((name) => distinct(sets.map((one) => one[name])).length > 1);
-  const share = (count, n) => h("td", { class: count ? "number" : "absent", title: `${count} of ${n}` }, count ? `${(100 * count / n).toFixed(1)} %` : "");
+  const share = (count, n, mark = "") => h("td", { class: count ? "number" : "absent", title: `${count} of ${n}` }, count ? `${(100 * count / n).toFixed(1)} %${mark}` : "");
   const head = h("tr", {}, ["model", ...stub, "condition"].map((name) => h("th", { scope: "col" }, name)), ["wrong before", ...parts, "standing"].map((name) => h("th", { scope: "col", class: "over" }, name)));
   const lines = sets.map((one) => h("tr", {}, ["model", ...stub, "condition"].map((name) => h("th", { scope: "row" }, text(one[name]))),
-    share(one.before, one.n), parts.map((name) => share(one.parts[name] || 0, one.n)), share(one.standing, one.n)));
+    share(one.before, one.n), parts.map((name) => share(one.parts[name] || 0, one.n)), share(one.standing, one.n, one.doubts.length ? ` ${DATA.doubt.mark}` : "")));
   return section("fooled", "What fooled", "The part of a cascade, or the attack, that first fooled an example, in shares of the set; what stands is the robust accuracy.", () => [
-    h("div", { class: "scroll" }, h("table", { class: "heat" }, h("thead", {}, head), h("tbody", {}, lines)))]);
+    h("div", { class: "scroll" }, h("table", { class: "heat" }, h("thead", {}, head), h("tbody", {}, lines))),
+    doubtNote(sets.flatMap((one) => (one.standing ? one.doubts : [])))].filter(Boolean));
 }
 
 function audits(rows) {

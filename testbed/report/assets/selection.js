@@ -36,12 +36,13 @@ function weightInputs(table, weights, change) {
 
 function selectionTable(table, weights) {
   const rows = weighted(table, weights).sort((a, b) => b.may - a.may || b.utility - a.utility);
-  const cell = (row, c) => h("td", { class: "numeric" }, h("span", { class: "value" }, spell(row.values[c]) + (row.doubted && row.doubted[c] ? " †" : "")),
+  const cell = (row, c) => h("td", { class: "numeric" }, h("span", { class: "value" }, spell(row.values[c]) + (row.doubts[c].length ? ` ${DATA.doubt.mark}` : "")),
     present(row.low[c]) ? h("span", { class: "between" }, ` [${spell(row.low[c])}, ${spell(row.high[c])}]`) : null);
   const head = ["may be best", "Pareto", "model", "calibrator", "detector", ...table.criteria.map(({ name }) => name), "utility"];
+  const words = head.length - table.criteria.length - 1;
   const body = rows.map((row) => h("tr", {}, h("td", {}, row.may ? "yes" : ""), h("td", {}, row.front ? "★" : ""), h("th", { scope: "row" }, row.model + (row.train_seed ? ` #${row.train_seed}` : "")), h("td", {}, row.calibrator), h("td", {}, text(row.detector)),
     table.criteria.map((_, c) => cell(row, c)), h("td", { class: "numeric" }, spell(row.utility))));
-  return h("div", { class: "scroll tall" }, h("table", { class: "chosen" }, h("thead", {}, h("tr", {}, head.map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, body)));
+  return h("div", { class: "scroll tall" }, h("table", { class: "chosen" }, h("thead", {}, h("tr", {}, head.map((name, i) => h("th", { scope: "col", class: i < words ? null : "numeric" }, name)))), h("tbody", {}, body)));
 }
 
 function modelSelection(dataset) {
@@ -54,7 +55,7 @@ function modelSelection(dataset) {
     const more = table.not_shown ? ` ${table.not_shown} more combinations are not shown; testbed report --weights has them.` : "";
     return [
       h("div", { class: "controls" }, tables.length > 1 ? h("strong", {}, `seed ${table.seed}`) : null, weightInputs(table, weights, (value) => redraw({ [t]: value }))),
-      selectionTable(table, weights), table.candidates.some((row) => (row.doubted || []).some(Boolean)) ? h("p", { class: "note" }, DOUBT_NOTE) : "", h("p", { class: "note" }, said + more),
+      selectionTable(table, weights), doubtNote(table.candidates.flatMap((row) => row.doubts.flat())), h("p", { class: "note" }, said + more),
       table.left_out.length ? h("details", {}, h("summary", {}, `${table.left_out.length} left out`), h("ul", {}, table.left_out.map((reason) => h("li", {}, reason)))) : null,
     ];
   }));

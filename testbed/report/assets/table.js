@@ -13,6 +13,7 @@ function detail(row) {
   dialog.replaceChildren(
     h("h3", {}, `${row.metric}: `, failed(row) ? text(row.status) : `${marked(row)} ${interval(row)}`),
     h("p", {}, subject(row)),
+    ...doubtsOf(row).map((sentence) => h("p", { class: "reason" }, `${DATA.doubt.mark} ${sentence}`)),
     ...(present(row.error) ? [h("p", { class: "reason" }, row.error)] : []),
     h("dl", {}, shown.filter((name) => present(row[name])).flatMap((name) => [h("dt", {}, name), h("dd", {}, text(row[name]))])),
     h("h4", {}, "Do this number again"), command(`${DATA.commands.redo} ${row.digest}`),
@@ -47,13 +48,13 @@ function heatTable(rows, stub, over, order) {
   const heads = order.filter((name) => rows.some((row) => over(row) === name));
   const lines = groups(rows, (row) => stub.map((name) => text(row[name])).join("\u0000"));
   const body = [...lines.values()].map((line) => h("tr", {},
-    stub.map((name) => h("th", { scope: "row" }, text(line[0][name]))),
+    stub.map((name) => h("th", { scope: "row", class: text(line[0][name]).length > 40 ? "long" : null }, text(line[0][name]))),
     heads.map((head) => {
       const row = line.find((candidate) => over(candidate) === head);
       return row ? numberCell(row, high > low ? (row.value - low) / (high - low) : 0) : h("td", { class: "absent" }, "");
     })));
   const head = h("tr", {}, stub.map((name) => h("th", { scope: "col" }, name)), heads.map((name) => h("th", { scope: "col", class: "over" }, name, groupOf(rows, over, name))));
-  const doubts = rows.some(doubted) ? h("p", { class: "note" }, DOUBT_NOTE) : "";
+  const doubts = doubtNote(rows.flatMap(doubtsOf));
   const smalls = rows.some(small) ? h("p", { class: "note" }, SMALL_NOTE) : "";
   return h("div", {}, h("div", { class: "scroll" }, h("table", { class: "heat" }, h("thead", {}, head), h("tbody", {}, body))), doubts, smalls);
 }
@@ -79,6 +80,7 @@ function fullTable(rows) {
   const count = h("span", { class: "count", role: "status" });
   const head = h("tr", {});
   const body = h("tbody", {});
+  const below = h("div", {});
   const more = h("button", { type: "button", on: { click: () => { state.shown += 5 * PAGE; draw(); } } }, "Show more");
 
   function compare(a, b) {
@@ -102,10 +104,11 @@ function fullTable(rows) {
         return h("td", { class: name === "digest" ? "digest" : number ? "numeric" : null }, number && name.startsWith("ci_") ? spell(row[name]) : text(row[name]));
       }))));
     more.hidden = found.length <= state.shown;
+    below.replaceChildren(doubtNote(found.slice(0, state.shown).flatMap(doubtsOf)));
   }
 
   const filter = h("input", { type: "search", placeholder: "Filter: words that must all occur, e.g. pgd temperature ece", "aria-label": "Filter the numbers",
     on: { input: () => { state.words = filter.value.toLowerCase().split(/\s+/).filter(Boolean); state.shown = PAGE; draw(); } } });
   draw();
-  return [h("div", { class: "controls" }, filter, count), h("div", { class: "scroll tall" }, h("table", { class: "full" }, h("thead", {}, head), body)), more];
+  return [h("div", { class: "controls" }, filter, count), h("div", { class: "scroll tall" }, h("table", { class: "full" }, h("thead", {}, head), body)), below, more];
 }
