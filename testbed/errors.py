@@ -15,6 +15,7 @@ A message says what was expected, what came, where, and what to do.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,18 @@ def visible(text: str) -> str:
     'a\\\\x1b[31mb'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def harmless(text: str) -> str:
+    """A text of any lines without what a terminal obeys: control characters, and marks that turn its direction.
+
+    >>> harmless("a\\x1b]0;title\\x07b\\tc\\n"), harmless("\\u202efdp.exe")
+    ('a]0;titleb\\tc\\n', 'fdp.exe')
+    """
+    return _OBEYED.sub("", text)
+
+
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class UsageError(TestbedError):

@@ -21,7 +21,7 @@ from typing import Any, Final, TextIO
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from testbed.errors import TestbedError, UsageError, nearest
+from testbed.errors import TestbedError, UsageError, harmless, nearest
 
 #: name -> (module:attribute, one line for `testbed --help`).
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -140,7 +140,7 @@ def one_line(
 
 def say(message: str) -> None:
     """A line for people, on stderr so that it never mixes with data."""
-    print(message, file=sys.stderr, flush=True)
+    print(harmless(message), file=sys.stderr, flush=True)
 
 
 def keep_traceback() -> str:

@@ -3,7 +3,7 @@
 The page asks for `mark`, a text that changes with the files it was made of, and loads itself again when that changes.
 The page is made at most every few seconds and kept in memory. When the run's events say that it ended and its files
 have stood still for a while, so that every reader had time to load the last page, report.html is written and the server
-stops.
+stops. A request whose Host header does not name this machine is refused.
 """
 
 from __future__ import annotations
@@ -71,10 +71,23 @@ class _State:
         return ended, changed
 
 
+def ours(host: str | None) -> bool:
+    """Whether a request's Host header names this machine: a site whose name was bound to 127.0.0.1 reads nothing here.
+
+    The port may be any, so that a forwarded one works.
+
+    >>> ours("localhost:8000"), ours("evil.example:8000"), ours("localhost.evil.example"), ours(None)
+    (True, False, False, False)
+    """
+    return (host or "").lower().partition(":")[0] in ("127.0.0.1", "localhost")
+
+
 def _handler(state: _State) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path == "/":
+            if not ours(self.headers.get("Host")):
+                self.answer(403, "text/plain; charset=utf-8", b"ask for 127.0.0.1 or localhost")
+            elif self.path == "/":
                 self.answer(200, "text/html; charset=utf-8", state.page)
             elif self.path == "/mark":
                 self.answer(200, "text/plain; charset=utf-8", state.mark.encode())

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import IO, Final, Literal
 
+from testbed.errors import harmless
 from testbed.runner.events import Event, Listener
 from testbed.types import Job
 
@@ -149,13 +150,13 @@ def _lines(tally: Tally, out: IO[str]) -> Iterator[Listener]:
 
     def now_and_then() -> None:
         while not over.wait(LINE_SECONDS):
-            print(tally.line(), file=out, flush=True)
+            print(harmless(tally.line()), file=out, flush=True)
 
     def listener(event: Event) -> None:
         tally.take(event)
         complaint = _complaint(event, tally.said)
         if complaint or event.name in ("planned", "ended"):
-            print(complaint or tally.line(), file=out, flush=True)
+            print(harmless(complaint or tally.line()), file=out, flush=True)
 
     clock = threading.Thread(target=now_and_then, daemon=True)
     clock.start()
@@ -170,6 +171,7 @@ def _lines(tally: Tally, out: IO[str]) -> Iterator[Listener]:
 def _bars(tally: Tally, out: IO[str]) -> Iterator[Listener]:
     """One bar over all jobs and one a kind, with the time left."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -193,11 +195,11 @@ def _bars(tally: Tally, out: IO[str]) -> Iterator[Listener]:
                 left=f"{_spell(left)} left"
                 if left is not None and not tally.missing and tally.finished < tally.total
                 else "",
-                now=_shorten(", ".join(islice(tally.running.values(), 8))),
+                now=escape(harmless(_shorten(", ".join(islice(tally.running.values(), 8))))),
             )
             complaint = _complaint(event, tally.said)
             if complaint:
-                bars.console.print(complaint, markup=False, highlight=False)
+                bars.console.print(harmless(complaint), markup=False, highlight=False)
 
         yield listener
 

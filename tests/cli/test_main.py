@@ -108,3 +108,42 @@ def test_a_reader_that_leaves_early_is_no_defect(synthetic_run) -> None:
     first.stdout.close()
     assert "internal error" not in first.stderr.read()
     assert first.wait(timeout=60) == 1
+
+
+ATTACK = "\x1b]0;owned\x07\x1b[2J\x9b31mred\u202e"
+
+
+def test_nothing_that_a_terminal_obeys_is_printed(capsys) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from testbed.cli.console import console
+
+    table = Table()
+    table.add_column(Text("na\x1bme"))
+    table.add_row(Text(ATTACK))
+    console(width=60).print(table)
+    console(width=60).print(ATTACK, markup=False)
+    cli.say(ATTACK + "\n\tand more")
+    out, err = capsys.readouterr()
+    for printed in (out, err):
+        assert not set(printed) & set("\x1b\x07\x9b\u202e") and "red" in printed
+    assert "name" in out and err.endswith("31mred\n\tand more\n")
+
+
+@pytest.mark.parametrize("style", ["lines", "bars"])
+def test_progress_obeys_no_label(style) -> None:
+    import io
+    import types
+
+    from testbed.runner.events import Event
+    from testbed.runner.progress import progress
+
+    job = types.SimpleNamespace(digest="d", label=ATTACK + "[/x]", kind="k", cost={})
+    out = io.StringIO()
+    with progress(style, [], out) as listener:
+        listener(Event("planned", None, {"total": 1, "cached": 0}))
+        listener(Event("started", job))
+        failed = {"status": "failed", "seconds": 1.0, "error": ATTACK}
+        listener(Event("finished", job, failed))
+    assert not set(out.getvalue()) & set("\x1b\x07\x9b\u202e") and "red" in out.getvalue()

@@ -12,7 +12,7 @@ from testbed.errors import EnvironmentProblem
 from testbed.report import live
 
 
-def get(address: str) -> str:
+def get(address: str | urllib.request.Request) -> str:
     """What the server answers, without a proxy."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     return opener.open(address, timeout=20).read().decode()
@@ -36,6 +36,9 @@ def test_page_changes_with_the_run_and_ends_with_it(write_run, tmp_path) -> None
     assert '"live":true' in get(address)
     with pytest.raises(urllib.error.HTTPError, match="404"):
         get(address + "plan.json")
+    for host in ("evil.example", f"evil.example:{address.rsplit(':', 1)[1][:-1]}", "localhost.evil.example", ""):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            get(urllib.request.Request(address, headers={"Host": host}))
 
     (folder / "plan.json").write_text(json.dumps({"name": "renamed while it ran"}))
     while get(address + "mark") == before:
