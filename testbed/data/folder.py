@@ -35,7 +35,7 @@ class ImageFolder(Checked):
     size: Count | None = None
     channels: Count | None = None
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     paths: ClassVar[tuple[str, ...]] = ("path",)
 
     def sizes(self) -> dict[str, int]:

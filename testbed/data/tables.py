@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -40,7 +41,7 @@ class Parquet(Checked):
     size: Count | None = None
     shape: tuple[Count, ...] = ()
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     paths: ClassVar[tuple[str, ...]] = ("path",)
 
     def sizes(self) -> dict[str, int]:
@@ -127,15 +128,22 @@ def _column(file: Any, group: int, column: str) -> Any:
     return file.read_row_group(group, columns=[column]).column(0)
 
 
+#: Most pixels of one image: a file of a few bytes can claim far more, and decoding fills memory with them.
+LARGEST: Final = 2**26
+
+
 def decode(value: Any, size: int | None = None, shape: tuple[int, ...] = ()) -> Array:
-    """One image, uint8 `[h w c]`, from encoded bytes, a `{"bytes": ...}` struct, a Pillow image or numbers 0..255."""
+    """One image, uint8 `[h w c]`, from encoded bytes, a `{"bytes": ...}` struct, a Pillow image or numbers 0..255.
+
+    Upright: what the EXIF orientation of a file says is done. Only the first frame of an animation is read.
+    """
     if isinstance(value, dict) and value.get("bytes") is not None:
         value = value["bytes"]
     if isinstance(value, (bytes, bytearray)):
-        from PIL import Image, UnidentifiedImageError
+        from PIL import UnidentifiedImageError
 
         try:
-            value = Image.open(io.BytesIO(value))
+            value = opened(value)
         except UnidentifiedImageError:
             raise DataError(f"an image cell holds {len(value)} bytes that no image format begins with") from None
     try:
@@ -145,12 +153,31 @@ def decode(value: Any, size: int | None = None, shape: tuple[int, ...] = ()) -> 
     return image if size is None or image.shape[:2] == (size, size) else resize(image, size, size)
 
 
+def opened(encoded: bytes | bytearray) -> Any:
+    """A Pillow image of encoded bytes, not decoded yet; DataError where it has more than `LARGEST` pixels."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the bound here is lower
+        try:
+            image = Image.open(io.BytesIO(encoded))
+        except Image.DecompressionBombError:
+            raise DataError(f"an image has more than the {LARGEST:,} pixels that are read; make it smaller") from None
+    if image.width * image.height > LARGEST:
+        raise DataError(
+            f"an image is {image.height}x{image.width}, more than the {LARGEST:,} pixels that are read; make it smaller"
+        )
+    return image
+
+
 def from_pillow(image: Any) -> Array:
     """uint8 `[h w 1]` for grey modes, `[h w 3]` for all others (a palette or alpha channel is converted to RGB)."""
+    from PIL import ImageOps
+
     if image.mode.startswith(("I", "F")):
         raise DataError(f"an image has the mode {image.mode}, more than 8 bits a value; save it with 8 bits first")
     grey = image.mode in ("1", "L", "LA")
-    pixels = np.asarray(image.convert("L" if grey else "RGB"))
+    pixels = np.asarray(ImageOps.exif_transpose(image).convert("L" if grey else "RGB"))
     return pixels[..., None] if grey else pixels
 
 
