@@ -34,6 +34,7 @@ import numpy as np
 
 from testbed.data.base import check_part, local_path
 from testbed.errors import DataError, UsageError, nearest
+from testbed.parameters import Checked
 from testbed.types import Array, Examples, Floats, Ints, Spec
 
 SUFFIXES: Final = (".csv", ".npz", ".parquet")
@@ -68,7 +69,7 @@ class System:
 
 
 @dataclass(frozen=True)
-class RecordedOutputs:
+class RecordedOutputs(Checked):
     """A file of outputs, or a folder with one a system.
 
     part   only this part of it: how an OOD set that stands beside the test set in one file is named

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from testbed.errors import UsageError
+from testbed.parameters import Checked
 from testbed.types import Spec
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class Recorded(Checked):
     """One system of a data set of outputs.
 
     system  name of its file without the ending; may be left out where there is one
