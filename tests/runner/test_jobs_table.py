@@ -115,18 +115,22 @@ def test_a_new_condition_leaves_the_parts_of_samples_that_are_there(tiny, runs):
 
 
 def test_a_rerun_of_a_finished_grid_imports_neither_torch_nor_ray(tiny, runs, run_python):
-    """Both runs are processes of their own: this one's packages may be others, for what tests put on the path."""
+    """Both runs are processes of their own: this one's packages may be others, for what tests put on the path.
+
+    The rerun names Ray: one that names serial would import no ray whatever it did.
+    """
     grid, folder = runs.write(tiny), runs.folder / "again"
-    code = f"""
+    command = ["run", str(grid), "--out", str(folder), "--store", str(runs.store), "--executor"]
+    code = """
 import sys
 from testbed.cli import main
 try:
-    main(["run", {str(grid)!r}, "--out", {str(folder)!r}, "--store", {str(runs.store)!r}, "--executor", "serial"])
+    main({})
 except SystemExit as end:
     assert not end.code, end.code
-print("imported:", sorted({{"torch", "ray", "pyarrow", "jinja2"}} & set(sys.modules)))
+print("imported:", sorted(set(("torch", "ray", "pyarrow", "jinja2")) & set(sys.modules)))
 """
-    first, second = run_python(code), run_python(code)
+    first, second = (run_python(code.format([*command, executor])) for executor in ("serial", "ray"))
     assert first.returncode == 0 and "'pyarrow'" in first.stdout, first.stdout + first.stderr
     assert second.returncode == 0 and "imported: []" in second.stdout, second.stdout + second.stderr
 
