@@ -141,15 +141,23 @@ class _Again(Exception):
 
 def _once(endpoint: Endpoint, body: bytes) -> Any:
     where, address = shown(endpoint.url), filled(endpoint.url)
+    headers = endpoint.headers()
+    token = headers.get("Authorization", "").removeprefix("Bearer ")
+
+    def plain(text: str) -> str:
+        return _plain(text, address, token)
+
+    def begin() -> str:
+        return plain(reply.data.decode(errors="replace"))[:_BEGIN]
+
     try:
-        reply = post(address, body, endpoint.headers(), endpoint.timeout, LARGEST)
+        reply = post(address, body, headers, endpoint.timeout, LARGEST)
     except (OSError, HTTPException) as error:
-        raise _Again(f"cannot be reached ({type(error).__name__}: {_plain(str(error), address)})") from None
-    begin = _plain(reply.data[:_BEGIN].decode(errors="replace"), address)
+        raise _Again(f"cannot be reached ({type(error).__name__}: {plain(str(error))})") from None
     if 300 <= reply.status < 400:
-        raise DataError(f"{where} {_redirected(reply)}")
+        raise DataError(f"{where} {plain(_redirected(reply))}")
     if reply.status >= 400:
-        said = f"answers {reply.status} {visible(reply.reason)}: {begin}"
+        said = f"answers {reply.status} {plain(reply.reason)}: {begin()}"
         if reply.status in _AGAIN or reply.status >= 500:
             raise _Again(said, _seconds(reply.headers.get("Retry-After")))
         raise DataError(f"{where} {said}")
@@ -158,8 +166,8 @@ def _once(endpoint: Endpoint, body: bytes) -> Any:
     try:
         return json.loads(reply.data)
     except (ValueError, RecursionError):
-        kind = visible(reply.headers.get("Content-Type") or "no content type")
-        raise DataError(f"{where}: expected JSON, got {kind}: {begin}") from None
+        kind = plain(reply.headers.get("Content-Type") or "no content type")
+        raise DataError(f"{where}: expected JSON, got {kind}: {begin()}") from None
 
 
 def _redirected(reply: Reply) -> str:
@@ -178,8 +186,9 @@ def _seconds(text: str | None) -> float | None:
         return None
 
 
-def _plain(text: str, address: str) -> str:
-    """A text for messages: one line, without the values of the address that was asked."""
+def _plain(text: str, address: str, token: str) -> str:
+    """A text for messages: one line, without the token and the values of the address that was asked."""
+    text = text.replace(token, "...") if token else text
     return visible(without_values(" ".join(text.split()), address))
 
 

@@ -116,6 +116,21 @@ def test_the_token_is_sent_from_the_environment_and_asked_for_where_absent(monke
     assert [h.get("Authorization") for h in server.headers] == ["Bearer secret"]
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        b"bad header Bearer hunter2token",
+        b"x" * 188 + b" hunter2token",  # cut in the middle, the rest would still tell
+        (302, {"Location": "http://elsewhere.test/hunter2token"}),
+    ],
+)
+def test_a_token_that_comes_back_is_not_shown(monkeypatch, fault):
+    monkeypatch.setenv("MY_TOKEN", "hunter2token")
+    with serving(sums, [fault]) as (_, url), pytest.raises(DataError) as said:
+        net(url, token_env="MY_TOKEN")(X)
+    assert "hunter2" not in str(said.value) and "..." in str(said.value)
+
+
 def test_a_token_that_no_header_holds_is_not_shown(monkeypatch):
     monkeypatch.setenv("MY_TOKEN", "hunter2secret\n")
     with pytest.raises(DataError, match="MY_TOKEN holds what no header can") as said:
